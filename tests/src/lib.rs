@@ -1,0 +1,1 @@
+//! Independent readers and end-to-end suites.
