@@ -1,1 +1,8 @@
-//! Work in progress.
+//! Host faults (one file each), the agent that injects them, the undo journal and the guard.
+//!
+//! A fault touches the world through one door, [`host::Host::change`], which makes the undo durable first. `unsafe` lives in [`sys`] only.
+
+pub mod fault;
+pub mod kind;
+pub mod protocol;
+pub mod undo;

@@ -1,0 +1,1 @@
+//! Work in progress: triggers as a pure state machine.
