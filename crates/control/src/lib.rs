@@ -1,1 +1,7 @@
-//! Work in progress.
+//! Runs experiments.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod store;
+#[cfg(test)]
+mod testing;
