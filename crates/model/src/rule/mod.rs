@@ -260,7 +260,7 @@ impl Trigger {
         let (Some(id), Some(phase)) = (self.hold_id(), self.hold_phase()) else {
             return Vec::new();
         };
-        if !offered(self.target_rank).iter().any(|has| *has == phase) {
+        if !offered(self.target_rank).contains(&phase) {
             return Vec::new();
         }
         self.hold_armed = true;
