@@ -1,1 +1,9 @@
 //! Independent readers and end-to-end suites.
+//!
+//! Nothing here shares code with the faults: what a fault claims to have put back is judged by a
+//! reader that was written without it, straight from `/proc`, `/sys`, netlink and `ip`/`tc`.
+
+pub mod poll;
+pub mod sandbox;
+pub mod snapshot;
+pub mod spawned;
