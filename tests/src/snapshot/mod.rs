@@ -277,21 +277,32 @@ impl Facts {
         }
         self.0.insert(unique, value.into());
     }
+
+    /// Says more of a fact.
+    fn extend(&mut self, name: &str, more: &str) {
+        let value = self.0.entry(name.to_owned()).or_default();
+        *value = format!("{value} | {more}");
+    }
 }
 
-/// Leaves out the kernel parameters of interfaces that came or went.
+/// Leaves out the kernel parameters of interfaces that came or went, and the IPv6 packet size that
+/// follows the size of an interface that changed.
 fn without_consequences(differences: Vec<Difference>) -> Vec<Difference> {
-    let came_or_went = |difference: &&Difference| {
-        difference.kind == Kind::Link && (difference.before.is_none() || difference.after.is_none())
-    };
-    let links: BTreeSet<String> = differences
+    let links: BTreeMap<String, bool> = differences
         .iter()
-        .filter(came_or_went)
-        .map(|difference| difference.name.clone())
+        .filter(|difference| difference.kind == Kind::Link)
+        .map(|link| {
+            (
+                link.name.clone(),
+                link.before.is_none() || link.after.is_none(),
+            )
+        })
         .collect();
     let is_consequence = |difference: &Difference| {
-        difference.kind == Kind::Sysctl
-            && difference.name.split('/').any(|part| links.contains(part))
+        let link = difference.name.split('/').find_map(|part| links.get(part));
+        let follows =
+            difference.name.starts_with("net/ipv6/conf/") && difference.name.ends_with("/mtu");
+        difference.kind == Kind::Sysctl && link.is_some_and(|came_or_went| *came_or_went || follows)
     };
     differences
         .into_iter()

@@ -167,25 +167,36 @@ pub(super) fn qdiscs(facts: &mut Facts) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Classes and filters at the root are told with the root qdisc, which they go with; filters on the
+/// way in or out have a fact of their own.
 fn classes_and_filters(device: &str, facts: &mut Facts) -> anyhow::Result<()> {
-    for line in lines("tc", &["class", "show", "dev", device])? {
-        facts.add(format!("{device} class"), without(&line, &[]));
+    let mut at_root = lines("tc", &["class", "show", "dev", device])?;
+    at_root.extend(filters(device, None));
+    if !at_root.is_empty() {
+        facts.extend(
+            &format!("{device} root"),
+            &without(&at_root.join(" | "), &[]),
+        );
     }
-    for hook in [&[][..], &["ingress"][..], &["egress"][..]] {
-        let arguments: Vec<_> = ["filter", "show", "dev", device]
-            .into_iter()
-            .chain(hook.iter().copied())
-            .collect();
-        // A device without the hook answers with an error, which is no filter either.
-        let filters = lines("tc", &arguments).unwrap_or_default().join(" | ");
+    for hook in ["ingress", "egress"] {
+        let filters = filters(device, Some(hook));
         if !filters.is_empty() {
             facts.add(
-                format!("{device} filters {}", hook.first().unwrap_or(&"root")),
-                without(&filters, &[]),
+                format!("{device} filters {hook}"),
+                without(&filters.join(" | "), &[]),
             );
         }
     }
     Ok(())
+}
+
+fn filters(device: &str, hook: Option<&str>) -> Vec<String> {
+    let arguments: Vec<_> = ["filter", "show", "dev", device]
+        .into_iter()
+        .chain(hook)
+        .collect();
+    // A device without the hook answers with an error, which is no filter either.
+    lines("tc", &arguments).unwrap_or_default()
 }
 
 /// The older iptables, looked at only where the kernel has any of its tables.
