@@ -1,11 +1,11 @@
 //! The reader sees nothing where nothing happened, and is quick enough to time a clean-up.
 
-mod harness;
-
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use harness::{Folder, Nft, inside};
+use squall_tests::folder::Folder;
+use squall_tests::nft_writer::Nft;
+use squall_tests::proof::inside;
 use squall_tests::snapshot::{HostSnapshot, Kind, Scope, poll_until_clean};
 use squall_tests::spawned::Spawned;
 

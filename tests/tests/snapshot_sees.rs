@@ -1,21 +1,18 @@
 //! The reader is proven able to see: one leftover of each kind is planted in namespaces of our own,
 //! the difference names exactly it, and removing it makes the difference empty.
 
-mod harness;
-
+use std::cell::Cell;
 use std::fs;
 use std::net::UdpSocket;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::Context as _;
-use harness::{Folder, LIMIT, Nft, inside};
-use rustix::process::Signal;
+use squall_tests::folder::Folder;
+use squall_tests::nft_writer::Nft;
+use squall_tests::proof::inside;
 use squall_tests::sandbox::command;
-use squall_tests::snapshot::{HostSnapshot, Kind, ProcessState};
-use squall_tests::spawned::Spawned;
+use squall_tests::snapshot::Kind;
 
 const TMPFS: [&str; 4] = ["-t", "tmpfs", "planted", "-o"];
 
@@ -285,257 +282,17 @@ fn a_socket_is_seen_open_and_as_a_file() {
         cover("/run")?;
         fs::create_dir("/run/squall")?;
         let path = "/run/squall/agent";
-        let mut listener = None;
+        let listener = Cell::new(None);
         let plant = || {
-            listener = Some(UnixListener::bind(path)?);
+            listener.set(Some(UnixListener::bind(path)?));
             Ok(())
+        };
+        let remove = || {
+            drop(listener.take());
+            Ok(fs::remove_file(path)?)
         };
         let listening = format!("{path} open, listening");
         let expected = [(Kind::Socket, path), (Kind::Socket, listening.as_str())];
-        let scope = inside.scope();
-        let before = HostSnapshot::take(&scope)?;
-        inside
-            .sees(&scope, &expected, plant, || Ok(fs::remove_file(path)?))
-            .expect_err("it is still open");
-        drop(listener);
-        anyhow::ensure!(before.diff(&HostSnapshot::take(&scope)?).is_empty());
-        Ok(())
-    });
-}
-
-#[test]
-fn a_stopped_process_is_seen_watched_or_not() {
-    inside("a_stopped_process_is_seen_watched_or_not", |inside| {
-        let child = Spawned::sleeper()?;
-        let name = format!("pid {}", child.pid());
-        for scope in [inside.scope(), inside.scope().pid(child.pid())] {
-            let plant = || {
-                child.signal(Signal::STOP)?;
-                child.reaches(ProcessState::Stopped, LIMIT)
-            };
-            inside.sees(&scope, &[(Kind::ProcessState, &name)], plant, || {
-                child.signal(Signal::CONT)
-            })?;
-        }
-        Ok(())
-    });
-}
-
-#[test]
-fn a_watched_process_that_is_gone_is_seen() {
-    inside("a_watched_process_that_is_gone_is_seen", |inside| {
-        let mut child = Spawned::sleeper()?;
-        let scope = inside.scope().pid(child.pid());
-        let before = HostSnapshot::take(&scope)?;
-        child.end()?;
-        let left = before.diff(&HostSnapshot::take(&scope)?);
-        let name = format!("pid {}", child.pid());
-        anyhow::ensure!(
-            left.iter()
-                .any(|left| left.kind == Kind::ProcessState && left.name == name),
-            "{left:?}"
-        );
-        Ok(())
-    });
-}
-
-#[test]
-fn a_process_with_our_mark_is_seen() {
-    inside("a_process_with_our_mark_is_seen", |inside| {
-        // The first process of the namespace is 1; the next pid is not known before.
-        let mut child = None;
-        let scope = inside.scope();
-        let before = HostSnapshot::take(&scope)?;
-        let started = Spawned::start(
-            Command::new("sleep")
-                .arg("3600")
-                .env("SQUALL_RUN", "planted"),
-        )?;
-        let name = format!("pid {}", started.pid());
-        child.replace(started);
-        let left = before.diff(&HostSnapshot::take(&scope)?);
-        let named: Vec<_> = left
-            .iter()
-            .map(|left| (left.kind, left.name.as_str()))
-            .collect();
-        anyhow::ensure!(named == [(Kind::StrayProcess, name.as_str())], "{left:?}");
-        drop(child);
-        anyhow::ensure!(before.diff(&HostSnapshot::take(&scope)?).is_empty());
-        Ok(())
-    });
-}
-
-#[test]
-fn a_stray_child_is_seen() {
-    inside("a_stray_child_is_seen", |inside| {
-        let scope = inside.scope().descendants(std::process::id());
-        let before = HostSnapshot::take(&scope)?;
-        let child = Spawned::sleeper()?;
-        let left = before.diff(&HostSnapshot::take(&scope)?);
-        let named: Vec<_> = left
-            .iter()
-            .map(|left| (left.kind, left.name.clone()))
-            .collect();
-        anyhow::ensure!(
-            named == [(Kind::StrayProcess, format!("pid {}", child.pid()))],
-            "{left:?}"
-        );
-        drop(child);
-        anyhow::ensure!(before.diff(&HostSnapshot::take(&scope)?).is_empty());
-        Ok(())
-    });
-}
-
-#[test]
-fn a_changed_affinity_and_oom_score_are_seen() {
-    inside("a_changed_affinity_and_oom_score_are_seen", |inside| {
-        let child = Spawned::sleeper()?;
-        let pid = child.rustix_pid()?;
-        let scope = inside.scope().pid(child.pid());
-        let threads = format!("pid {} threads", child.pid());
-        let before = rustix::thread::sched_getaffinity(Some(pid))?;
-        let mut one = rustix::thread::CpuSet::new();
-        one.set(
-            (0..rustix::thread::CpuSet::MAX_CPU)
-                .find(|cpu| before.is_set(*cpu))
-                .context("no processor")?,
-        );
-        if before.count() > 1 {
-            let set = |to| Ok(rustix::thread::sched_setaffinity(Some(pid), to)?);
-            inside.sees(
-                &scope,
-                &[(Kind::ProcessSetting, &threads)],
-                || set(&one),
-                || set(&before),
-            )?;
-        }
-        let path = format!("/proc/{}/oom_score_adj", child.pid());
-        let score = format!("pid {} oom_score_adj", child.pid());
-        let was = fs::read_to_string(&path)?;
-        let write = |value: &str| Ok(fs::write(&path, value)?);
-        inside.sees(
-            &scope,
-            &[(Kind::ProcessSetting, &score)],
-            || write("900"),
-            || write(&was),
-        )
-    });
-}
-
-#[test]
-fn a_changed_niceness_is_seen() {
-    inside("a_changed_niceness_is_seen", |inside| {
-        let child = Spawned::sleeper()?;
-        let pid = Some(child.rustix_pid()?);
-        let scope = inside.scope().pid(child.pid());
-        let threads = format!("pid {} threads", child.pid());
-        let before = HostSnapshot::take(&scope)?;
-        rustix::process::setpriority_process(pid, 7)?;
-        let left = before.diff(&HostSnapshot::take(&scope)?);
-        anyhow::ensure!(left.len() == 1 && left[0].name == threads, "{left:?}");
-        anyhow::ensure!(
-            left[0]
-                .after
-                .as_ref()
-                .is_some_and(|after| after.contains("nice 7")),
-            "{left:?}"
-        );
-        Ok(())
-    });
-}
-
-#[test]
-fn a_cgroup_and_a_frozen_cgroup_are_seen() {
-    inside("a_cgroup_and_a_frozen_cgroup_are_seen", |inside| {
-        // Cgroups are host-wide whatever the namespace: a folder laid out like a hierarchy stands in.
-        let hierarchy = Folder::new()?;
-        let group = hierarchy.path().join("theirs");
-        fs::create_dir(&group)?;
-        fs::write(group.join("freezer.state"), "THAWED\n")?;
-        let scope = squall_tests::snapshot::Scope::host().cgroup_root(hierarchy.path());
-        let left = hierarchy.path().join("squall-left");
-        let expected = [(Kind::Cgroup, left.to_str().context("a name")?)];
-        inside.sees(
-            &scope,
-            &expected,
-            || Ok(fs::create_dir(&left)?),
-            || Ok(fs::remove_dir(&left)?),
-        )?;
-        let freeze = |state| Ok(fs::write(group.join("freezer.state"), state)?);
-        let expected = [(Kind::Cgroup, group.to_str().context("a name")?)];
-        inside.sees(
-            &scope,
-            &expected,
-            || freeze("FROZEN\n"),
-            || freeze("THAWED\n"),
-        )
-    });
-}
-
-#[test]
-fn a_files_content_mode_times_and_attributes_are_seen() {
-    inside(
-        "a_files_content_mode_times_and_attributes_are_seen",
-        |inside| {
-            let folder = Folder::new()?;
-            let path = folder.path().join("checkpoint");
-            fs::write(&path, "weights")?;
-            let scope = inside.scope().file(folder.path());
-            let expected = [(Kind::File, path.to_str().context("a name")?)];
-            let modified = fs::metadata(&path)?.modified()?;
-            let set_time = |time| {
-                anyhow::Ok(
-                    fs::File::options()
-                        .write(true)
-                        .open(&path)?
-                        .set_modified(time)?,
-                )
-            };
-            let write = |content: &str| {
-                fs::write(&path, content)?;
-                set_time(modified)
-            };
-            inside.sees(&scope, &expected, || write("weightz"), || write("weights"))?;
-            let later = modified + std::time::Duration::from_nanos(1000);
-            inside.sees(&scope, &expected, || set_time(later), || set_time(modified))?;
-            let mode = |bits| {
-                Ok(fs::set_permissions(
-                    &path,
-                    fs::Permissions::from_mode(bits),
-                )?)
-            };
-            mode(0o644)?;
-            inside.sees(&scope, &expected, || mode(0o600), || mode(0o644))?;
-            let flags = rustix::fs::XattrFlags::empty();
-            let plant = || Ok(rustix::fs::lsetxattr(&path, "user.planted", b"x", flags)?);
-            let remove = || Ok(rustix::fs::lremovexattr(&path, "user.planted")?);
-            inside.sees(&scope, &expected, plant, remove)
-        },
-    );
-}
-
-#[test]
-fn a_new_file_and_a_deleted_one_are_seen() {
-    inside("a_new_file_and_a_deleted_one_are_seen", |inside| {
-        let folder = Folder::new()?;
-        let (new, aside) = (folder.path().join("new"), Folder::new()?);
-        let kept = folder.path().join("kept");
-        fs::write(&kept, "kept")?;
-        let scope = inside.scope().file(folder.path());
-        let expected = [(Kind::File, new.to_str().context("a name")?)];
-        inside.sees(
-            &scope,
-            &expected,
-            || Ok(fs::write(&new, "")?),
-            || Ok(fs::remove_file(&new)?),
-        )?;
-        let expected = [(Kind::File, kept.to_str().context("a name")?)];
-        let (here, there) = (&kept, aside.path().join("kept"));
-        inside.sees(
-            &scope,
-            &expected,
-            || Ok(fs::rename(here, &there)?),
-            || Ok(fs::rename(&there, here)?),
-        )
+        inside.sees(&inside.scope(), &expected, plant, remove)
     });
 }

@@ -28,8 +28,12 @@ pub(super) fn watched(scope: &Scope, facts: &mut Facts) -> anyhow::Result<()> {
         };
         facts.add(hexed(path.as_os_str()), described.text);
         if described.is_folder {
-            for entry in fs::read_dir(&path).with_context(|| format!("list {}", path.display()))? {
-                left.push(entry?.path());
+            match fs::read_dir(&path) {
+                Ok(entries) => left.extend(entries.flatten().map(|entry| entry.path())),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("list {}", path.display()));
+                }
             }
         }
     }

@@ -164,6 +164,8 @@ impl HostSnapshot {
             match kind.read(scope, &mut facts) {
                 Ok(()) => {}
                 Err(error) if is_out_of_reach(&error) => {
+                    // A half-read kind must not pass for a whole one.
+                    facts = Facts::default();
                     snapshot.blind.insert(*kind, format!("{error:#}"));
                 }
                 Err(error) => return Err(error.context(format!("reading {kind}"))),

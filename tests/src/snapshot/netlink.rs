@@ -232,7 +232,7 @@ fn messages(mut bytes: &[u8]) -> Vec<Message<'_>> {
 }
 
 fn refusal(payload: &[u8]) -> anyhow::Result<()> {
-    let code = u32_at(payload, 0).map_or(0, u32::cast_signed);
+    let code = u32_at(payload, 0).map_or(0, |code| i32::from_ne_bytes(code.to_ne_bytes()));
     if code == 0 {
         return Ok(());
     }
