@@ -46,7 +46,7 @@ else:
     code, terms = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
     load = struct.pack("<IIQQ", 3, 2, ctypes.addressof(code), ctypes.addressof(terms)).ljust(128, b"\0")
     program = libc.syscall(number, 5, ctypes.create_string_buffer(load, 128), 128)
-    link = struct.pack("<IIII", program, 1, 46, 0).ljust(64, b"\0")  # interface 1, BPF_TCX_INGRESS
+    link = struct.pack("<iIII", program, 1, 46, 0).ljust(64, b"\0")  # interface 1, BPF_TCX_INGRESS
     result = libc.syscall(number, 28, ctypes.create_string_buffer(link, 64), 64)
 open(sys.argv[3], "w").write("held" if result >= 0 else "error %d" % ctypes.get_errno())
 time.sleep(3600)
@@ -159,6 +159,31 @@ fn a_process_with_our_mark_is_seen() {
             .map(|left| (left.kind, left.name.as_str()))
             .collect();
         anyhow::ensure!(named == [(Kind::StrayProcess, name.as_str())], "{left:?}");
+        drop(child);
+        anyhow::ensure!(before.diff(&HostSnapshot::take(&scope)?).is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_process_of_our_name_is_seen() {
+    inside("a_process_of_our_name_is_seen", |inside| {
+        let folder = Folder::new()?;
+        let program = folder.path().join("squall");
+        // A renamed copy keeps its executable's name even where it sets another command name.
+        fs::copy("/bin/sleep", &program)?;
+        let scope = inside.scope();
+        let before = HostSnapshot::take(&scope)?;
+        let child = Spawned::start(Command::new(&program).arg("3600"))?;
+        let left = before.diff(&HostSnapshot::take(&scope)?);
+        let named: Vec<_> = left
+            .iter()
+            .map(|left| (left.kind, left.name.clone()))
+            .collect();
+        anyhow::ensure!(
+            named == [(Kind::StrayProcess, format!("pid {}", child.pid()))],
+            "{left:?}"
+        );
         drop(child);
         anyhow::ensure!(before.diff(&HostSnapshot::take(&scope)?).is_empty());
         Ok(())
