@@ -115,3 +115,25 @@ fn polling_refuses_what_was_not_read_before() {
         "mount was not read before"
     );
 }
+
+#[test]
+fn a_kind_that_may_not_be_read_is_told_and_not_passed_as_clean() {
+    inside(
+        "a_kind_that_may_not_be_read_is_told_and_not_passed_as_clean",
+        |_| {
+            let (scope, kinds) = (Scope::narrow(), [Kind::Nftables]);
+            let before = HostSnapshot::take_only(&scope, &kinds)?;
+            let mut rights = rustix::thread::capabilities(None)?;
+            rights
+                .effective
+                .remove(rustix::thread::CapabilitySet::NET_ADMIN);
+            rustix::thread::set_capabilities(None, rights)?;
+            let after = HostSnapshot::take_only(&scope, &kinds)?;
+            ensure!(after.blind().contains_key(&Kind::Nftables), "{after:?}");
+            ensure!(before.diff(&after).len() == 1 && after.diff(&before).len() == 1);
+            let refused = poll_until_clean(&after, &scope, &kinds, Instant::now(), INTERVAL);
+            ensure!(refused.is_err(), "blind and called clean");
+            Ok(())
+        },
+    );
+}

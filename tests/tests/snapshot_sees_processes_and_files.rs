@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use squall_tests::folder::Folder;
 use squall_tests::poll::{poll, until};
 use squall_tests::proof::{LIMIT, inside};
-use squall_tests::sandbox::skip;
+use squall_tests::sandbox::{command, skip};
 use squall_tests::snapshot::{HostSnapshot, Kind, ProcessState};
 use squall_tests::spawned::Spawned;
 
@@ -361,6 +361,29 @@ fn a_new_file_and_a_deleted_one_are_seen() {
             &expected,
             || Ok(fs::rename(here, &there)?),
             || Ok(fs::rename(&there, here)?),
+        )
+    });
+}
+
+#[test]
+fn a_swap_area_is_seen() {
+    inside("a_swap_area_is_seen", |inside| {
+        // Devices are host-wide: the kernel's list of them is covered by one of our own.
+        let folder = Folder::new()?;
+        let list = folder.path().join("swaps");
+        fs::write(&list, "Filename Type Size Used Priority\n")?;
+        command(
+            "mount",
+            &["--bind", list.to_str().context("a name")?, "/proc/swaps"],
+        )?;
+        let planted = "Filename Type Size Used Priority\n/planted file 8 0 -2\n";
+        let plant = || Ok(fs::write(&list, planted)?);
+        let remove = || Ok(fs::write(&list, "Filename Type Size Used Priority\n")?);
+        inside.sees(
+            &inside.scope(),
+            &[(Kind::BlockDevice, "swap /planted")],
+            plant,
+            remove,
         )
     });
 }
