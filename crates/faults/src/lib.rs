@@ -2,7 +2,11 @@
 //!
 //! A fault touches the world through one door, [`host::Host::change`], which makes the undo durable first. `unsafe` lives in [`sys`] only.
 
+pub mod agent;
 pub mod fault;
+pub mod frames;
+pub mod guard;
 pub mod kind;
 pub mod protocol;
+pub mod sys;
 pub mod undo;
