@@ -1,1 +1,2 @@
+pub mod hook;
 pub mod output;

@@ -103,7 +103,6 @@ impl Output {
     fn take(&mut self, mut bytes: &[u8], now_ns: u64, lines: &mut Vec<String>) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             self.extend(&bytes[..end], now_ns, lines);
-            self.cutting |= self.partial.is_empty() && end > 0;
             if !std::mem::take(&mut self.cutting) {
                 self.finish_line(now_ns, lines);
             }
