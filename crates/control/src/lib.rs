@@ -5,6 +5,7 @@
 
 pub mod board;
 pub mod clock;
+pub mod monitor;
 pub mod probe;
 pub mod store;
 
