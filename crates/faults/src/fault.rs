@@ -83,7 +83,13 @@ pub trait Fault: Debug + Send + Sync {
 
 /// A config type that is a fault, with what people read about it. The doc comments of its fields are the reference.
 pub trait FaultKind:
-    Fault + serde::Serialize + serde::de::DeserializeOwned + schemars::JsonSchema + Clone + PartialEq + 'static
+    Fault
+    + serde::Serialize
+    + serde::de::DeserializeOwned
+    + schemars::JsonSchema
+    + Clone
+    + PartialEq
+    + 'static
 {
     /// Its key, class, layer, needs and example.
     const INFO: KindInfo;
