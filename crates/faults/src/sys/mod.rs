@@ -1,4 +1,0 @@
-//! System calls. The only place with `unsafe`.
-#![allow(unsafe_code)] // the one exception
-
-pub mod spawn;
