@@ -338,14 +338,18 @@ impl RunState {
                     return Err(illegal("this injection has begun already"));
                 }
             }
-            Body::Landed { injection, .. } => self.step(event, injection, InjectionState::Landed)?,
+            Body::Landed { injection, .. } => {
+                self.step(event, injection, InjectionState::Landed)?
+            }
             Body::NotLanded { injection, .. } => {
                 self.step(event, injection, InjectionState::NotLanded)?;
             }
             Body::UndoBegun { injection, .. } => {
                 self.step(event, injection, InjectionState::Undoing)?;
             }
-            Body::Undone { injection, .. } => self.step(event, injection, InjectionState::Undone)?,
+            Body::Undone { injection, .. } => {
+                self.step(event, injection, InjectionState::Undone)?
+            }
             Body::Stuck { injection, .. } => self.step(event, injection, InjectionState::Stuck)?,
             Body::RunEnded { exit, .. } => {
                 if *exit != Exit::NotRolledBack && self.outstanding().next().is_some() {
@@ -393,13 +397,13 @@ impl RunState {
 
     /// Injections whose change may still be in the world. One-shot faults have no undo and end when they have landed or not.
     pub fn outstanding(&self) -> impl Iterator<Item = &Injection> {
-        self.injections.values().filter(|injection| {
-            match (injection.class, injection.state) {
+        self.injections
+            .values()
+            .filter(|injection| match (injection.class, injection.state) {
                 (_, InjectionState::Undone) => false,
                 (Class::OneShot, InjectionState::Landed | InjectionState::NotLanded) => false,
                 _ => true,
-            }
-        })
+            })
     }
 }
 

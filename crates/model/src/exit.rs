@@ -61,7 +61,11 @@ impl Exit {
     /// Of two ways to end the same run, the one that outranks: 40 > 1 > 13 > 12 > 11 > 10 > 14 > 0; refusals
     /// (2, 3, 20–23) happen before a run and rank between 1 and 13.
     pub fn outranking(self, other: Exit) -> Exit {
-        if self.rank() >= other.rank() { self } else { other }
+        if self.rank() >= other.rank() {
+            self
+        } else {
+            other
+        }
     }
 
     fn rank(self) -> u8 {

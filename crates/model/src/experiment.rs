@@ -565,7 +565,8 @@ impl<F: FaultList> JsonSchema for Step<F> {
             .and_then(|properties| properties.as_object().cloned())
             .unwrap_or_default();
         let span = generator.subschema_for::<Span>();
-        let steps = serde_json::json!({"type": "array", "items": generator.subschema_for::<Step<F>>()});
+        let steps =
+            serde_json::json!({"type": "array", "items": generator.subschema_for::<Step<F>>()});
         let single = |key: &str, description: &str, value: serde_json::Value| {
             serde_json::json!({"type": "object", "description": description, "properties": {key: value},
                 "required": [key], "additionalProperties": false})
@@ -573,7 +574,11 @@ impl<F: FaultList> JsonSchema for Step<F> {
         let mut choices = vec![
             single("wait", "Nothing happens for this long.", span.into()),
             single("sequence", "Steps one after the other.", steps.clone()),
-            single("parallel", "Steps side by side; ends when all have ended.", steps),
+            single(
+                "parallel",
+                "Steps side by side; ends when all have ended.",
+                steps,
+            ),
         ];
         debug_assert_eq!(choices.len(), GROUPS.len());
         for info in F::kinds() {

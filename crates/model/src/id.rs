@@ -5,14 +5,18 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A run: a UUID v7 in its hyphenated text form, so that runs sort by time.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct RunId(pub String);
 
 /// One application of a fault to one target: 8 characters of lower-case base32 (RFC 4648, no padding).
 ///
 /// Derived from the run's seed, the rule and the count of its injections, so a replay gives the same ids.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct InjectionId(pub String);
 

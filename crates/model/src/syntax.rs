@@ -5,7 +5,9 @@ use serde::Serialize;
 use std::fmt::Debug;
 
 /// What kind of undo a fault has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
     /// A state of the world that is undone.
