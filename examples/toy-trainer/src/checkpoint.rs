@@ -19,6 +19,8 @@ use crate::snapshot::{Snapshot, Tensor, Tensors, digest};
 /// Checkpoints kept in the directory.
 const KEEP: usize = 3;
 const CHECKSUM: &str = "sha256";
+/// Last extension of files that are not yet complete.
+const TEMPORARY: &str = "tmp";
 
 /// The file of the checkpoint after `step` completed steps.
 pub(crate) fn path(directory: &Path, step: u64) -> PathBuf {
@@ -50,7 +52,7 @@ pub(crate) struct Unnamed {
 impl Unnamed {
     /// Writes and syncs `tensors` into a temporary file beside `path`.
     pub(crate) fn write(tensors: &Tensors, path: PathBuf) -> Result<Self> {
-        let temporary = path.with_extension("safetensors.tmp");
+        let temporary = path.with_extension(format!("safetensors.{TEMPORARY}"));
         let write = |bytes: &[u8]| {
             let mut file = File::create(&temporary)?;
             file.write_all(bytes)?;
@@ -115,6 +117,20 @@ fn steps(directory: &Path) -> Result<Vec<u64>> {
     }
     steps.sort_unstable();
     Ok(steps)
+}
+
+/// Deletes what a killed writer left behind.
+pub(crate) fn remove_unnamed(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).context("listing checkpoints")? {
+        let path = entry.context("listing checkpoints")?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == TEMPORARY)
+        {
+            fs::remove_file(path).context("deleting an unfinished checkpoint")?;
+        }
+    }
+    Ok(())
 }
 
 /// Deletes all but the newest checkpoints.

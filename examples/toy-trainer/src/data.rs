@@ -14,7 +14,7 @@ pub(crate) const CLASSES: usize = 8;
 const HELD_OUT: usize = 256;
 const CLUSTERS: usize = 2 * CLASSES;
 /// Standard deviation of a point around its centre (centres have standard deviation 1).
-const SPREAD: f32 = 0.55;
+const SPREAD: f32 = 0.9;
 
 /// Samples in rows of [`INPUTS`] numbers, and their classes.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ const DECAY_FIRST: f32 = 0.9;
 const DECAY_SECOND: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 /// Largest learning rate of the schedule.
-const PEAK: f32 = 2e-3;
+const PEAK: f32 = 5e-4;
 
 /// The moments of the gradient and how often they were updated.
 #[derive(Clone, Debug, PartialEq)]

@@ -98,7 +98,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Command> {
         let Some(name) = argument.to_str() else {
             return Err(Failure::usage(format!(
                 "unknown option {}",
-                argument.display()
+                argument.to_string_lossy()
             )));
         };
         if name == "-h" || name == "--help" {
@@ -115,6 +115,9 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Command> {
             "--out DIR is missing (where checkpoints go)",
         ));
     }
+    // Paths go into events, whose reader has another working directory.
+    options.out = std::path::absolute(&options.out)
+        .map_err(|error| Failure::usage(format!("--out: {error}")))?;
     Ok(if is_rank {
         Command::Rank(options)
     } else {

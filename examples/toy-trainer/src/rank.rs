@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
 
 use serde_json::json;
 
@@ -180,6 +179,9 @@ fn resume(
 ) -> Result<(Snapshot, u64)> {
     let rank = environment.rank;
     let fresh = fresh_state(options);
+    if rank == 0 {
+        checkpoint::remove_unnamed(&options.out)?;
+    }
     let verify = !options.has(Bug::TornCheckpoint);
     let found = checkpoint::load(&options.out, &fresh, verify, rank == 0)?;
     let (mut snapshot, path) =
@@ -193,12 +195,11 @@ fn resume(
         step,
         epoch: step.div_ceil(options.steps_per_epoch),
     };
-    observer.event(
-        "checkpoint-loaded",
-        at,
-        path.as_deref()
-            .map_or(json!({}), |p: &Path| json!({"path": p})),
-    );
+    let loaded = match &path {
+        Some(path) => json!({"path": path.to_string_lossy()}),
+        None => json!({}),
+    };
+    observer.event("checkpoint-loaded", at, loaded);
     if rank == 0 && (path.is_some() || environment.restart > 0) {
         say(format_args!("resumed from step {step}"));
     }

@@ -215,7 +215,11 @@ impl Trainer<'_> {
         let tensors = snapshot.to_tensors();
         let at = self.place();
         let enter = |observer: &mut Observer, phase: &str| {
-            observer.enter_announcing(phase, at, &[(phase, json!({"path": path}))]);
+            observer.enter_announcing(
+                phase,
+                at,
+                &[(phase, json!({"path": path.to_string_lossy()}))],
+            );
         };
         let in_place = self.options.has(Bug::TornCheckpoint);
 
