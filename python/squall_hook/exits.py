@@ -1,8 +1,9 @@
 """The end of the process: an `exit` event with its code, and the `exit` hold point, after all other exit handlers.
 
-The interpreter does not tell its exit code to anybody inside. It is known after `sys.exit`, `exit()` and an unhandled
-exception; a plain `raise SystemExit(n)` cannot be seen, so where the main script names SystemExit and nothing else is
-known, the code is null. The status that the parent collects is the truth. `os._exit`, `exec` and signals are not seen.
+The interpreter does not tell its exit code to anybody inside. It is known after `sys.exit`, `exit()`, an unhandled
+exception, and when a script file ran to its end: the interpreter then takes `__file__` out of `__main__`, and leaves it
+there when SystemExit ended the script. Otherwise (a plain `raise SystemExit(n)`, `python -c`) the code is null. The status
+that the parent collects is the truth. `os._exit`, `exec` and signals are not seen.
 """
 
 from __future__ import annotations
@@ -68,23 +69,16 @@ def code_of(asked: Any) -> int:
 def code() -> Optional[int]:
     """The exit code as far as it can be known."""
     error = getattr(sys, "last_type", None)
-    if _State.asked is not _NONE and (error is None or _State.after_error):
+    main = sys.modules.get("__main__")
+    is_file = getattr(main, "__spec__", None) is None and isinstance(
+        getattr(getattr(main, "__loader__", None), "path", None), str
+    )
+    ended = is_file and not hasattr(main, "__file__")
+    if _State.asked is not _NONE and not (ended if error is None else not _State.after_error):
         return code_of(_State.asked)
     if error is not None:
         return 130 if issubclass(error, KeyboardInterrupt) else 1
-    return None if _names_system_exit() else 0
-
-
-def _names_system_exit() -> bool:
-    path = getattr(sys.modules.get("__main__"), "__file__", None)
-    if not isinstance(path, str):
-        # `python -c`, standard input: the text is not kept.
-        return True
-    try:
-        with open(path, "rb") as file:
-            return b"SystemExit" in file.read(1 << 20)
-    except OSError:
-        return True
+    return 0 if ended else None
 
 
 def _at_exit() -> None:

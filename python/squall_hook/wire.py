@@ -89,7 +89,7 @@ def parse(raw: bytes) -> Optional[Tuple[str, Dict[str, Any]]]:
 def arms(entries: Any) -> List[Arm]:
     """The holds of a `welcome` or an `arm`; an entry that is not one is left out."""
     found = []
-    for entry in entries if type(entry) is list else ():
+    for entry in entries if type(entries) is list else ():
         if type(entry) is dict and type(entry.get("id")) is str and type(entry.get("phase")) is str:
             found.append(Arm(entry["id"], entry["phase"], entry.get("rank"), entry.get("step"), entry.get("epoch")))
     return found
