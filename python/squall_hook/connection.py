@@ -42,7 +42,7 @@ class Hook:
         self._state = FRESH
         self._supervisor = False
         self._rank: Optional[int] = None
-        self._phases: List[str] = []
+        self.phases: List[str] = []
         self._warned: Set[str] = set()
         self._fired: Deque[str] = deque(maxlen=1024)
         self._link: Optional[link.Link] = None
@@ -79,9 +79,9 @@ class Hook:
 
     def offer(self, *phases: str) -> None:
         """Adds hold points to what this process can offer. When `hello` is out already, a new connection says it."""
-        new = [p for p in dict.fromkeys(phases) if p not in self._phases][: PHASES_MAX - len(self._phases)]
+        new = [p for p in dict.fromkeys(phases) if p not in self.phases][: PHASES_MAX - len(self.phases)]
         if new:
-            self._phases += new
+            self.phases += new
             self._again()
 
     def identify(self) -> None:
@@ -92,16 +92,26 @@ class Hook:
         """Sends an event if there is room; otherwise it is dropped and counted."""
         if self._state == SILENT:
             return False
-        return self._guarded(lambda: self._send_event(kind, body), False, counts=True)
+        return self._guarded(self._send_event, False, kind, body)
+
+    def reach(self, kind: str, body: str, phase: str, step: Optional[int] = None, epoch: Optional[int] = None) -> None:
+        """An event and its hold point, under one lock."""
+        if self._state == SILENT:
+            return
+        arm = self._guarded(self._send_and_reach, None, kind, body, phase, step, epoch)
+        if arm is not None:
+            self._hold(arm, step, epoch)
 
     def hold_point(self, phase: str, step: Optional[int] = None, epoch: Optional[int] = None) -> None:
         """Reads what the agent said, and blocks here if it armed this place."""
         if self._state == SILENT:
             return
-        arm = self._guarded(lambda: self._reach(phase, step, epoch), None)
-        if arm is None:
-            return
-        body = {"id": arm.id, "step": step, "epoch": epoch, "phase": phase}
+        arm = self._guarded(self._reach, None, phase, step, epoch)
+        if arm is not None:
+            self._hold(arm, step, epoch)
+
+    def _hold(self, arm: wire.Arm, step: Optional[int], epoch: Optional[int]) -> None:
+        body = {"id": arm.id, "step": step, "epoch": epoch, "phase": arm.phase}
         self._ask(arm.id, wire.line("hold", body))
 
     def request(self, body: Dict[str, Any]) -> Answer:
@@ -131,7 +141,7 @@ class Hook:
 
     # -- the one way in -------------------------------------------------------------------------------------------
 
-    def _guarded(self, act: Callable[[], T], otherwise: T, counts: bool = False) -> T:
+    def _guarded(self, act: Callable[..., T], otherwise: T, *args: Any) -> T:
         """Runs `act` with the lock, connected; `otherwise` where that cannot be. Never raises an Exception."""
         if self._state == SILENT:
             return otherwise
@@ -139,13 +149,13 @@ class Hook:
             with self._lock:
                 if self._inside:
                     # A signal handler that interrupted us in this very thread.
-                    self._dropped += counts
+                    self._dropped += act in (self._send_event, self._send_and_reach)
                     return otherwise
                 self._inside = True
                 try:
                     if self._state == FRESH:
                         self._open()
-                    return act() if self._state == LIVE else otherwise
+                    return act(*args) if self._state == LIVE else otherwise
                 finally:
                     self._inside = False
         except Exception:
@@ -176,7 +186,7 @@ class Hook:
         if new is None:
             return self._silence()
         me = identity.current(self._supervisor)
-        hello = {"v": wire.VERSION, **me._asdict(), "phases": self._phases}
+        hello = {"v": wire.VERSION, **me._asdict(), "phases": self.phases}
         self._rank = me.rank
         old, self._link, self._seq, self._state = self._link, new, 0, LIVE
         if old is not None:
@@ -217,6 +227,12 @@ class Hook:
             return True
         self._dropped += 1
         return False
+
+    def _send_and_reach(
+        self, kind: str, body: str, phase: str, step: Optional[int], epoch: Optional[int]
+    ) -> Optional[wire.Arm]:
+        self._send_event(kind, body)
+        return self._reach(phase, step, epoch) if self._state == LIVE else None
 
     def _ask(self, ident: str, line: bytes) -> Answer:
         """Sends `line` and waits for the answer to `ident`; other threads go on meanwhile."""

@@ -37,9 +37,9 @@ def connected() -> bool:
 
 
 def _reach(kind: str, phase: str, body: str, step: Optional[int], epoch: Optional[int]) -> None:
-    hook.offer(phase)
-    hook.event(kind, body)
-    hook.hold_point(phase, step, epoch)
+    if phase not in hook.phases:
+        hook.offer(phase)
+    hook.reach(kind, body, phase, step, epoch)
 
 
 def step(
