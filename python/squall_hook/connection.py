@@ -57,6 +57,8 @@ class Hook:
         self._answers: Dict[str, Answer] = {}
         self._seq = 0
         self._dropped = 0
+        # Counted apart, because whoever is interrupted may be just about to change the other counter.
+        self._missed = self._missed_told = 0
         self._requests = 0
         self._welcomed = False
 
@@ -149,7 +151,7 @@ class Hook:
             with self._lock:
                 if self._inside:
                     # A signal handler that interrupted us in this very thread.
-                    self._dropped += act in (self._send_event, self._send_and_reach)
+                    self._missed += act in (self._send_event, self._send_and_reach)
                     return otherwise
                 self._inside = True
                 try:
@@ -220,10 +222,13 @@ class Hook:
 
     def _send_event(self, kind: str, body: str) -> bool:
         assert self._link is not None
-        data = wire.event_line(self._seq + 1, time.monotonic_ns(), kind, body, self._dropped)
+        missed = self._missed
+        lost = self._dropped + missed - self._missed_told
+        data = wire.event_line(self._seq + 1, time.monotonic_ns(), kind, body, lost)
         if len(data) <= wire.LINE_MAX and self._link.send(data):
             self._seq += 1
             self._dropped = 0
+            self._missed_told = missed
             return True
         self._dropped += 1
         return False

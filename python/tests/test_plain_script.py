@@ -163,7 +163,9 @@ class Hostile(Case):
 
     def test_deep_and_wrong_types(self):
         arms = [None, 7, {"id": 1, "phase": "exit"}, {"id": "x"}, {"id": "y", "phase": ["exit"]}, {"id": "z", "phase": "exit", "step": {}}]
-        self.check(b"[" * 8000 + b"\n" + b'{"landed":{"id":[]}}\n{"release":{}}\n' + json.dumps({"arm": {"holds": arms}}).encode() + b"\n")
+        agent = self.check(b"[" * 8000 + b"\n" + b'{"landed":{"id":[]}}\n{"release":{}}\n' + json.dumps({"arm": {"holds": arms}}).encode() + b"\n")
+        agent.all_ended()
+        self.assertEqual(len(agent.events("checkpoint-renamed")), 20)
 
     def test_unknown_kinds_and_fields(self):
         arm = [{"id": "h1", "phase": "checkpoint-written", "colour": "red"}]

@@ -139,6 +139,38 @@ class FullBuffer(Case):
         ours.close(), theirs.close()
 
 
+    def test_one_look_reads_a_bounded_amount(self):
+        import socket
+
+        from squall_hook.link import READ_MAX, Link
+
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        link = Link(ours)
+        theirs.settimeout(2)
+        theirs.sendall(b"x" * 99 + b"\n" + (b"y" * 999 + b"\n") * 120)
+        first = sum(map(len, link.read()))
+        self.assertTrue(0 < first <= READ_MAX + 16384, first)
+        self.assertTrue(link.read())
+        ours.close(), theirs.close()
+
+    def test_signal_handlers_that_interrupt_the_hook(self):
+        agent = self.agent()
+        text = (
+            "import signal, squall_hook as s\nheard = [0]\n"
+            "def handler(*a):\n    heard[0] += 1; s.log('from the handler')\n"
+            "signal.signal(signal.SIGALRM, handler); signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)\n"
+            "for i in range(30000): s.log('x' * 20)\nsignal.setitimer(signal.ITIMER_REAL, 0)\ns.log('end')\nprint(heard[0])"
+        )
+        out, err = self.run_script(text)
+        agent.all_ended()
+        self.assertEqual(err, "")
+        events = agent.events()
+        self.assertEqual([e["seq"] for e in events], sorted(e["seq"] for e in events))
+        total = len(events) + sum(e.get("dropped", 0) for e in events)
+        self.assertEqual(total, 30000 + int(out) + 2)
+
+
 class Digest(unittest.TestCase):
     def test_bytes_as_the_protocol_says(self):
         import hashlib
