@@ -160,7 +160,7 @@ class FullBuffer(Case):
             "import signal, squall_hook as s\nheard = [0]\n"
             "def handler(*a):\n    heard[0] += 1; s.log('from the handler')\n"
             "signal.signal(signal.SIGALRM, handler); signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)\n"
-            "for i in range(30000): s.log('x' * 20)\nsignal.setitimer(signal.ITIMER_REAL, 0)\ns.log('end')\nprint(heard[0])"
+            "for i in range(30000): s.log('x' * 20)\nsignal.setitimer(signal.ITIMER_REAL, 0)\nimport time; time.sleep(1)\ns.log('end')\nprint(heard[0])"
         )
         out, err = self.run_script(text)
         agent.all_ended()
