@@ -168,7 +168,8 @@ class FullBuffer(Case):
         events = agent.events()
         self.assertEqual([e["seq"] for e in events], sorted(e["seq"] for e in events))
         total = len(events) + sum(e.get("dropped", 0) for e in events)
-        self.assertEqual(total, 30000 + int(out) + 2)
+        # Up to Python 3.9 a handler may interrupt another one inside `+= 1`, in the script as well as in the hook.
+        self.assertAlmostEqual(total, 30000 + int(out) + 2, delta=5 if sys.version_info < (3, 10) else 0)
 
 
 class Digest(unittest.TestCase):
