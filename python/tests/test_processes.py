@@ -160,7 +160,7 @@ class FullBuffer(Case):
             "import signal, squall_hook as s\nheard = [0]\n"
             "def handler(*a):\n    heard[0] += 1; s.log('from the handler')\n"
             "signal.signal(signal.SIGALRM, handler); signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)\n"
-            "for i in range(30000): s.log('x' * 20)\nsignal.setitimer(signal.ITIMER_REAL, 0)\ns.log('end')\nprint(heard[0])"
+            "for i in range(30000): s.log('x' * 20)\nsignal.setitimer(signal.ITIMER_REAL, 0)\nimport time; time.sleep(1)\ns.log('end')\nprint(heard[0])"
         )
         out, err = self.run_script(text)
         agent.all_ended()
@@ -168,7 +168,8 @@ class FullBuffer(Case):
         events = agent.events()
         self.assertEqual([e["seq"] for e in events], sorted(e["seq"] for e in events))
         total = len(events) + sum(e.get("dropped", 0) for e in events)
-        self.assertEqual(total, 30000 + int(out) + 2)
+        # Up to Python 3.9 a handler may interrupt another one inside `+= 1`, in the script as well as in the hook.
+        self.assertAlmostEqual(total, 30000 + int(out) + 2, delta=5 if sys.version_info < (3, 10) else 0)
 
 
 class Digest(unittest.TestCase):
