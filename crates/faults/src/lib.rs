@@ -12,6 +12,7 @@ pub mod journal;
 pub mod kind;
 pub mod protocol;
 pub mod serve;
+pub mod spawn;
 pub mod sys;
 pub mod undo;
 
