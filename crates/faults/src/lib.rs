@@ -10,9 +10,12 @@ pub mod guard;
 pub mod host;
 pub mod journal;
 pub mod kind;
+pub mod lease;
 pub mod protocol;
+pub mod recover;
 pub mod serve;
 pub mod spawn;
+pub mod state_dir;
 pub mod sys;
 pub mod undo;
 
