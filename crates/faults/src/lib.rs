@@ -2,6 +2,7 @@
 //!
 //! A fault touches the world through one door, [`host::Host`], which makes the undo durable first. `unsafe` lives in [`sys`] only.
 
+pub mod backup;
 pub mod crash;
 pub mod fault;
 pub mod host;
@@ -15,6 +16,8 @@ pub mod sys;
 pub mod undo;
 
 // One fault, one file, one line.
+pub mod file_damage;
+pub mod network_partition;
 pub mod process_kill;
 pub mod process_pause;
 pub mod process_terminate;

@@ -1,4 +1,7 @@
 //! The kernel's side: processes by pidfd, clocks, namespaces, netlink. All `unsafe` of this crate would live here; so far rustix's safe wrappers serve for everything.
 
 pub mod clock;
+pub mod namespace;
+pub mod netlink;
+pub mod nftables;
 pub mod process;
