@@ -133,6 +133,12 @@ impl<'a> Meaning<'a> {
         self.fits_limit(experiment.baseline, root.key("baseline"));
     }
 
+    /// Epochs of the whole job, when the file says so.
+    fn last_epoch(&self) -> Option<u64> {
+        let epochs = self.training.and_then(|training| training.epochs);
+        epochs.filter(|epochs| *epochs > 0 && !self.workload_doubtful)
+    }
+
     /// A time of zero where it would mean never or at once.
     fn not_zero(&mut self, span: Option<Span>, at: At<'_>) {
         if span.is_some_and(|span| span.as_nanos() == 0) {
@@ -160,7 +166,7 @@ impl<'a> Meaning<'a> {
             return;
         }
         let message = format!(
-            "`{}` does not end within the run",
+            "`{}` reaches beyond the end of the run",
             at.last_key().unwrap_or("it")
         );
         let (given, limit) = (self.tree.get("time-limit").is_some(), self.limit);
