@@ -396,6 +396,13 @@ fn judged(key: &str, expected: String, (judgement, measured): Answer) -> Judged 
 fn spread(times: &[u64]) -> String {
     match times {
         [one] => format!("{} after it", num::duration(*one)),
+        [first, rest @ ..] if rest.iter().all(|it| it == first) => {
+            format!(
+                "{} after each of {} injections",
+                num::duration(*first),
+                times.len()
+            )
+        }
         _ => format!(
             "{} to {} after it, middle {} ({} injections)",
             num::duration(times.iter().copied().min().unwrap_or(0)),

@@ -42,7 +42,7 @@ pub(crate) fn verdict(findings: &Findings<'_>, expectations: &[Judged]) -> Verdi
     let experiment = experiment(findings, expectations);
     let mut reasons = rollback(findings.injections);
     reasons.extend(life(findings));
-    reasons.extend(outcomes(expectations));
+    reasons.extend(outcomes(findings, expectations));
     if !findings.cut_short() {
         reasons.extend(aims(findings));
     }
@@ -195,21 +195,61 @@ fn life(findings: &Findings<'_>) -> Vec<Reason> {
     reasons
 }
 
-fn outcomes(expectations: &[Judged]) -> Vec<Reason> {
-    let exit = |judgement| match judgement {
-        Judgement::Held => None,
-        Judgement::Deviated => Some(Exit::Deviated),
-        Judgement::Inconclusive => Some(Exit::Inconclusive),
-    };
-    expectations
+fn outcomes(findings: &Findings<'_>, expectations: &[Judged]) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    for it in expectations {
+        match it.judgement {
+            Judgement::Held => {}
+            Judgement::Deviated => reasons.push(Reason {
+                exit: Exit::Deviated,
+                words: format!("{}: {}", broken(findings, it), it.measured),
+            }),
+            Judgement::Inconclusive => reasons.push(Reason {
+                exit: Exit::Inconclusive,
+                words: format!(
+                    "it cannot be said whether this is true: {}: {}",
+                    it.expected, it.measured
+                ),
+            }),
+        }
+    }
+    reasons
+}
+
+/// What a system that does not meet an expectation did, for someone who has not read the file.
+fn broken(findings: &Findings<'_>, it: &Judged) -> String {
+    let acted: Vec<&InjectionReport> = findings
+        .injections
         .iter()
-        .filter_map(|it| {
-            Some(Reason {
-                exit: exit(it.judgement)?,
-                words: format!("expected {}: {}", it.expected, it.measured),
-            })
-        })
-        .collect()
+        .filter(|it| it.landed.acted())
+        .collect();
+    let after = if acted.is_empty() {
+        String::new()
+    } else {
+        format!("after {} ", faults(&acted))
+    };
+    let subject = subject(findings);
+    match it.key.as_str() {
+        "same-result" => {
+            format!("{after}{subject} did not end with the result of the undisturbed run")
+        }
+        "recovered-within" => format!("{subject} did not recover in the time allowed"),
+        "lost-steps" => format!("{after}{subject} had to repeat more than is allowed"),
+        "completes" => format!("{after}{subject} did not come to its proper end"),
+        "ettr" => format!("{after}{subject} spent too little of its time on work that counts"),
+        "steady-again-within" | "steady-state" => {
+            format!("{after}{subject} did not become steady again")
+        }
+        _ => format!("not met: {}", it.expected),
+    }
+}
+
+fn subject(findings: &Findings<'_>) -> &'static str {
+    if findings.lineage.is_some() {
+        "the training job"
+    } else {
+        "the system"
+    }
 }
 
 /// Injections that did not ask the question that the file asks, and the run that asked nothing.
@@ -256,11 +296,7 @@ fn survived(findings: &Findings<'_>) -> String {
     if acted.is_empty() {
         return "nothing was injected and everything that was expected is true".into();
     }
-    let subject = if findings.lineage.is_some() {
-        "the training job"
-    } else {
-        "the system"
-    };
+    let subject = subject(findings);
     let restarted = findings
         .recoveries
         .iter()
@@ -287,29 +323,39 @@ fn survived(findings: &Findings<'_>) -> String {
     words
 }
 
-/// `3 process kills`, `1 process pause and 2 file damages`.
+/// `3 killed ranks`, `1 paused process and 2 damaged files`.
 fn faults(injections: &[&InjectionReport]) -> String {
-    let mut kinds: Vec<(&str, usize)> = Vec::new();
+    let mut kinds: Vec<(&str, bool, usize)> = Vec::new();
     for it in injections {
-        match kinds.iter_mut().find(|(kind, _)| *kind == it.kind) {
-            Some((_, n)) => *n += 1,
-            None => kinds.push((&it.kind, 1)),
+        let rank = it.target.starts_with("rank ");
+        match kinds
+            .iter_mut()
+            .find(|(kind, of_rank, _)| *kind == it.kind && *of_rank == rank)
+        {
+            Some((_, _, n)) => *n += 1,
+            None => kinds.push((&it.kind, rank, 1)),
         }
     }
-    let phrases: Vec<String> = kinds.iter().map(|(kind, n)| fault(kind, *n)).collect();
+    let phrases: Vec<String> = kinds
+        .iter()
+        .map(|(kind, rank, n)| fault(kind, *rank, *n))
+        .collect();
     words::list(&phrases)
 }
 
-fn fault(kind: &str, n: usize) -> String {
-    let (one, many) = match kind {
-        "process-kill" => ("killed process", "killed processes"),
-        "process-terminate" => ("terminated process", "terminated processes"),
-        "process-pause" => ("paused process", "paused processes"),
-        "file-damage" => ("damaged file", "damaged files"),
-        "network-partition" => ("network partition", "network partitions"),
-        "cpu-pressure" => ("spell of CPU pressure", "spells of CPU pressure"),
-        "memory-pressure" => ("spell of memory pressure", "spells of memory pressure"),
+fn fault(kind: &str, rank: bool, n: usize) -> String {
+    let (what, one, many) = match kind {
+        "process-kill" if rank => ("killed", "rank", "ranks"),
+        "process-terminate" if rank => ("terminated", "rank", "ranks"),
+        "process-pause" if rank => ("paused", "rank", "ranks"),
+        "process-kill" => ("killed", "process", "processes"),
+        "process-terminate" => ("terminated", "process", "processes"),
+        "process-pause" => ("paused", "process", "processes"),
+        "file-damage" => ("damaged", "file", "files"),
+        "network-partition" => ("network", "partition", "partitions"),
+        "cpu-pressure" => ("CPU", "shortage", "shortages"),
+        "memory-pressure" => ("memory", "shortage", "shortages"),
         _ => return format!("{} of {kind}", num::plural(n, "injection", "injections")),
     };
-    num::plural(n, one, many)
+    num::plural(n, &format!("{what} {one}"), &format!("{what} {many}"))
 }

@@ -1,6 +1,9 @@
 //! The report in the forms that people and machines read. Every form shows the same words.
 
+pub mod html;
+pub mod junit;
 pub mod text;
+mod view;
 
 use crate::report::Report;
 

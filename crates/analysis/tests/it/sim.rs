@@ -23,7 +23,7 @@ const PER_RANK: u64 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bug {
     None,
-    /// Samples of the first resumed step are skipped, the next ones are used twice later.
+    /// After a restart the first samples of each epoch are skipped and its last ones used twice.
     Samples,
     /// Optimiser state is forgotten on resume: losses and parameters part.
     Optimizer,
@@ -256,11 +256,9 @@ impl Sim {
             return;
         }
         let epoch = epoch_of(step);
-        let shift = if self.spoilt && self.bug == Bug::Samples {
-            1
-        } else {
-            0
-        };
+        let skips =
+            self.spoilt && self.bug == Bug::Samples && !step.is_multiple_of(STEPS_PER_EPOCH);
+        let shift = if skips { 1 } else { 0 };
         for rank in self.ranks() {
             self.training(Some(rank), "phase-begin", |it| {
                 (it.step, it.epoch, it.phase) = (Some(step), Some(epoch), Some("data-wait".into()));
@@ -384,6 +382,11 @@ impl Sim {
             return;
         }
         self.start_again();
+        self.resume();
+    }
+
+    /// The restarted ranks load the newest checkpoint.
+    pub(crate) fn resume(&mut self) {
         self.load();
         self.spoilt = self.bug != Bug::None;
     }
