@@ -1,0 +1,4 @@
+pub mod hook;
+pub mod output;
+pub mod procs;
+pub mod targets;
