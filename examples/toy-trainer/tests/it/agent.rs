@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -44,6 +44,8 @@ pub(crate) struct Told {
 /// The listening agent.
 pub(crate) struct Agent {
     pub(crate) path: PathBuf,
+    /// Connections that are not yet read to their end.
+    pub(crate) open: Arc<AtomicUsize>,
     told: Arc<Mutex<Vec<Told>>>,
 }
 
@@ -60,14 +62,19 @@ impl Agent {
         let path = std::env::temp_dir().join(name);
         let listener = UnixListener::bind(&path).unwrap();
         let told = Arc::new(Mutex::new(Vec::new()));
-        let (sink, strikes) = (told.clone(), strikes.to_vec());
+        let open = Arc::new(AtomicUsize::new(0));
+        let (sink, strikes, count) = (told.clone(), strikes.to_vec(), open.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (sink, strikes) = (sink.clone(), strikes.clone());
-                std::thread::spawn(move || serve(stream.unwrap(), &strikes, &sink));
+                let (sink, strikes, count) = (sink.clone(), strikes.clone(), count.clone());
+                count.fetch_add(1, Ordering::SeqCst);
+                std::thread::spawn(move || {
+                    serve(stream.unwrap(), &strikes, &sink);
+                    count.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { path, told }
+        Self { path, open, told }
     }
 
     /// An agent with one strike.

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::agent::Agent;
@@ -14,12 +15,15 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Job {
     pub(crate) directory: PathBuf,
     command: Command,
+    /// Connections of its agent that are not yet read to their end.
+    talking: Arc<AtomicUsize>,
 }
 
 /// A job that runs.
 pub(crate) struct Running {
     pub(crate) child: Child,
     directory: PathBuf,
+    talking: Arc<AtomicUsize>,
 }
 
 /// A job that has ended.
@@ -54,11 +58,16 @@ impl Job {
         command
             .env_remove("SQUALL_HOOK_SOCKET")
             .env_remove("SQUALL_RUN");
-        Self { directory, command }
+        Self {
+            directory,
+            command,
+            talking: Arc::default(),
+        }
     }
 
     /// Lets the job talk to `agent`.
     pub(crate) fn with(mut self, agent: &Agent) -> Self {
+        self.talking = agent.open.clone();
         self.command
             .env("SQUALL_HOOK_SOCKET", &agent.path)
             .env("SQUALL_RUN", "r1");
@@ -83,6 +92,7 @@ impl Job {
         Running {
             child,
             directory: self.directory,
+            talking: self.talking,
         }
     }
 
@@ -92,7 +102,7 @@ impl Job {
 }
 
 impl Running {
-    /// Polls until the job has ended; kills it at the deadline.
+    /// Polls until the job has ended and its agent has heard everything; kills it at the deadline.
     pub(crate) fn wait(mut self) -> Ended {
         let mut status = None;
         let ended = poll_until(DEADLINE, || {
@@ -104,6 +114,11 @@ impl Running {
         }
         let log = std::fs::read_to_string(self.directory.join("log")).unwrap();
         assert!(ended, "the job did not end in time; its log:\n{log}");
+        let heard = || self.talking.load(Ordering::SeqCst) == 0;
+        assert!(
+            poll_until(DEADLINE, heard),
+            "the agent is still being talked to"
+        );
         Ended {
             code: status.unwrap().code(),
             log,

@@ -1,5 +1,10 @@
 //! What the trainer does when nobody disturbs it.
 
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::agent::Agent;
 use crate::bugs::BUGS;
 use crate::job::{Job, undisturbed};
 
@@ -46,9 +51,51 @@ fn no_bug_shows_without_a_restart() {
     }
 }
 
+/// What an outsider sees of a run: its log and events without times and paths, and the names of its files.
+fn outside_view(options: &[&str]) -> (Vec<String>, Vec<String>, Vec<String>) {
+    let agent = Agent::new(&[]);
+    let ended = Job::new(options).with(&agent).run();
+    let anonymous = |text: &str| text.replace(&*ended.directory.to_string_lossy(), "");
+    let log = ended.log.lines().map(anonymous).collect();
+    let mut events: Vec<String> = agent
+        .told()
+        .into_iter()
+        .map(|mut told| {
+            told.message["event"]["t_mono_ns"] = Value::Null;
+            told.hello["pid"] = Value::Null;
+            anonymous(&format!("{} {}", told.hello, told.message))
+        })
+        .collect();
+    events.sort();
+    let mut names = file_names(&ended.directory.join("out"));
+    names.sort();
+    ended.parameters();
+    (log, events, names)
+}
+
+fn file_names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn no_bug_can_be_told_from_the_log_the_events_or_the_files() {
+    let clean = outside_view(&[]);
+    for bug in BUGS {
+        assert!(
+            outside_view(&["--bug", bug]) == clean,
+            "{bug} can be told from outside"
+        );
+    }
+}
+
 #[test]
 fn wrong_usage_is_exit_code_2() {
-    assert_eq!(Job::new(&["--world", "0"]).run().code, Some(2));
+    let ended = Job::new(&["--world", "0"]).run();
+    assert_eq!(ended.code, Some(2));
+    std::fs::remove_dir_all(ended.directory).unwrap();
 }
 
 #[test]
