@@ -14,6 +14,7 @@ pub mod lease;
 pub mod protocol;
 pub mod recover;
 pub mod serve;
+pub mod spawn;
 pub mod state_dir;
 pub mod sys;
 pub mod undo;

@@ -2,5 +2,8 @@
 
 pub mod clock;
 pub mod process;
-#[allow(unsafe_code, reason = "signal masks, signalfd and the time between fork and exec")]
+#[allow(
+    unsafe_code,
+    reason = "signal masks, signalfd and the time between fork and exec"
+)]
 pub mod spawn;
