@@ -162,7 +162,7 @@ impl Fault for NetworkPartition {
             });
         }
         if let Err(error) = place(target)
-            .and_then(|path| Ok(namespace::inode(path.as_deref()).map_err(failed("find", target))?))
+            .and_then(|path| namespace::inode(path.as_deref()).map_err(failed("find", target)))
         {
             unmet.push(Unmet {
                 what: error.to_string(),

@@ -10,3 +10,4 @@ mod common;
 mod files;
 mod network;
 mod processes;
+mod recovery;
