@@ -1,1 +1,55 @@
-fn main() {}
+//! The project's own verbs: `cargo xtask demo | test | crash | bench | docs`.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool for people at a terminal"
+)]
+
+mod bench;
+mod command;
+mod crash;
+mod demo;
+mod docs;
+mod needs;
+mod test;
+
+use anyhow::Result;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+The project's own verbs:
+  cargo xtask demo                        kill a rank every ten epochs on the toy trainer, and read the verdict
+  cargo xtask test [PART …]               everything a contributor must keep green; installs what is missing as root
+  cargo xtask crash --matrix [--full]     the crash matrix: fault × journal boundary × cause
+  cargo xtask crash --trials N [--seed S] random kills, half at fail points, half from a timer
+  cargo xtask bench [NAME] [--format json]  interleaved runs, medians, ratios; exit 1 when a goal is missed
+  cargo xtask docs [--check]              writes schemas and reference (or fails when they have drifted)";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    let outcome: Result<bool> = match arguments.first().map(String::as_str) {
+        Some("demo") => demo::run(rest),
+        Some("test") => test::run(rest),
+        Some("crash") => crash::run(rest),
+        Some("bench") => bench::run(rest),
+        Some("docs") => docs::run(rest),
+        Some("help" | "--help" | "-h") | None => {
+            println!("{USAGE}");
+            Ok(true)
+        }
+        Some(other) => {
+            eprintln!("error: `{other}` is not a verb of this project\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

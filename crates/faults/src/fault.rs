@@ -75,6 +75,10 @@ pub trait Fault: Debug + Send + Sync {
     fn inject(&self, target: &Target, host: &mut dyn Door) -> Result<(), FaultError>;
     /// Reads the world back after `inject`: did it land? `changes` are the undos journalled for this injection.
     fn observe(&self, target: &Target, changes: &[Undo]) -> Vec<Observation>;
+    /// Whether a held process goes on after the first change already: it has to run for the rest of the fault to make sense.
+    fn lets_go_early(&self) -> bool {
+        false
+    }
     /// Problems with its values that types cannot express.
     fn problems(&self) -> Vec<ConfigProblem> {
         Vec::new()
@@ -83,10 +87,22 @@ pub trait Fault: Debug + Send + Sync {
 
 /// A config type that is a fault, with what people read about it. The doc comments of its fields are the reference.
 pub trait FaultKind:
-    Fault + serde::Serialize + serde::de::DeserializeOwned + schemars::JsonSchema + Clone + PartialEq + 'static
+    Fault
+    + serde::Serialize
+    + serde::de::DeserializeOwned
+    + schemars::JsonSchema
+    + Clone
+    + PartialEq
+    + 'static
 {
     /// Its key, class, layer, needs and example.
     const INFO: KindInfo;
+}
+
+/// A list of faults that an agent can inject.
+pub trait Injectable: squall_model::syntax::FaultList {
+    /// The fault behind the name.
+    fn fault(&self) -> &dyn Fault;
 }
 
 /// The one way out into the world.

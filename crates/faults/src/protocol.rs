@@ -52,31 +52,51 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ToAgent {
-    Hello { v: u32, run: RunId, seed: u64, lease_ms: u64, patterns_rate_max: u32 },
+    Hello {
+        v: u32,
+        run: RunId,
+        seed: u64,
+        lease_ms: u64,
+        patterns_rate_max: u32,
+    },
     /// Prolongs the lease. Sent every second, to the guard too.
     Renew,
     StartWorkload(WorkloadSpec),
     /// TERM, grace, KILL of the whole tree.
     EndWorkload,
     Arm(Rule),
-    Disarm { rule: RuleId },
+    Disarm {
+        rule: RuleId,
+    },
     /// Another rule's injection ended: rules with `after:` may wait for it. Sent for rules on other agents too.
-    Undo { injection: InjectionId },
+    Undo {
+        injection: InjectionId,
+    },
     /// Disarm everything, undo everything, end the workload, report, exit.
-    Finish { because: String },
+    Finish {
+        because: String,
+    },
 }
 
 /// From the agent. Everything that happened is an event of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromAgent {
-    Hello { v: u32, pid: u32, facts: crate::kind::HostFacts },
+    Hello {
+        v: u32,
+        pid: u32,
+        facts: crate::kind::HostFacts,
+    },
     /// `boot_ns`: the agent's boot-time clock when it happened.
     Event { boot_ns: u64, body: Box<Body> },
     /// A line of the workload's output; sent only for log-line probes that asked for it, rate-limited.
     Line { boot_ns: u64, text: String },
     /// The request could not be served.
-    Refused { request: String, because: String, remedy: String },
+    Refused {
+        request: String,
+        because: String,
+        remedy: String,
+    },
     /// Everything is undone (or stuck) and reported; the agent exits.
     Finished { outstanding: Vec<InjectionId> },
 }

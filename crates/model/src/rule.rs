@@ -1,1 +1,0 @@
-//! Work in progress: triggers as a pure state machine.

@@ -1,0 +1,44 @@
+//! Running other programs: from the repository's root, with words when they fail.
+
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// The repository's root.
+pub(crate) fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(PathBuf::from).unwrap_or(here)
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// A program with its arguments, started in the root, with the freshly built binaries first on PATH.
+pub(crate) fn program(name: &str, arguments: &[&str], profile: &str) -> Command {
+    let mut command = Command::new(name);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = vec![target_dir().join(profile)];
+    folders.extend(std::env::split_paths(&path));
+    if let Ok(path) = std::env::join_paths(folders) {
+        command.env("PATH", path);
+    }
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Runs cargo and says whether it succeeded.
+pub(crate) fn cargo(arguments: &[&str]) -> Result<bool> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    succeeds(&mut program(&cargo, arguments, "debug"))
+}
+
+/// Runs a command to its end with our own output and says whether it succeeded.
+pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("could not start {:?}", command.get_program()))?;
+    Ok(status.success())
+}
