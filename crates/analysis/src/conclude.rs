@@ -232,11 +232,12 @@ fn data_quality(
             dropped.insert(name.into(), work.dropped());
         }
     }
+    let sampled = series.iter().filter(|it| !it.name.starts_with("training."));
     let sources: BTreeSet<&str> = log.work.training.iter().map(|seen| seen.source).collect();
     DataQuality {
         sources: sources.into_iter().map(str::to_owned).collect(),
         dropped,
-        gaps: series.iter().map(|it| it.gap_count).sum(),
+        gaps: sampled.map(|it| it.gap_count).sum(),
         not_concluded: not_concluded(findings, expectations),
         notes: notes(findings, series),
     }

@@ -121,7 +121,7 @@ fn rollback(injections: &[InjectionReport]) -> Vec<Reason> {
         reasons.push(Reason {
             exit: Exit::NotRolledBack,
             words: format!(
-                "{} on {} ({}): {}{remedy}",
+                "something is still injected: {} on {} ({}): {}{remedy}",
                 it.kind, it.target, it.id, it.gone_words
             ),
         });
@@ -257,7 +257,13 @@ fn aims(findings: &Findings<'_>) -> Vec<Reason> {
         .filter(|it| !it.landed.as_aimed())
         .map(|it| Reason {
             exit: Exit::Inconclusive,
-            words: format!("{} on {} ({}) {}", it.kind, it.target, it.id, verb(it)),
+            words: format!(
+                "a fault was not applied as planned: {} on {} ({}) {}",
+                it.kind,
+                it.target,
+                it.id,
+                verb(it)
+            ),
         })
         .collect();
     if findings.injections.is_empty() && findings.log.reached(Stage::Method) {

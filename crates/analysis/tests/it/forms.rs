@@ -245,3 +245,92 @@ fn one_spike_among_a_million_samples_stays_in_the_page() {
         .unwrap();
     assert!(line.contains(" 4.00"), "the spike is not drawn");
 }
+
+/// Relative luminance and contrast as WCAG 2.2 defines them.
+fn contrast(a: &str, b: &str) -> f64 {
+    let luminance = |hex: &str| {
+        let channel = |at: usize| {
+            let value = f64::from(u8::from_str_radix(&hex[at..at + 2], 16).unwrap()) / 255.0;
+            if value <= 0.04045 {
+                value / 12.92
+            } else {
+                ((value + 0.055) / 1.055).powf(2.4)
+            }
+        };
+        0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
+    };
+    let (a, b) = (luminance(a), luminance(b));
+    (a.max(b) + 0.05) / (a.min(b) + 0.05)
+}
+
+#[test]
+fn every_text_colour_can_be_read_in_light_dark_and_print() {
+    let page = html::html(&conclude(&held())).unwrap();
+    let schemes: Vec<BTreeMap<&str, &str>> = page
+        .split(":root {")
+        .skip(1)
+        .map(|scheme| {
+            let scheme = scheme.split('}').next().unwrap();
+            let entries = scheme.split(';').filter_map(|entry| entry.split_once(':'));
+            entries
+                .map(|(name, value)| (name.trim(), value.trim()))
+                .collect()
+        })
+        .collect();
+    assert_eq!(schemes.len(), 3);
+    for scheme in schemes {
+        for text in ["--fg", "--muted", "--signal", "--fault", "--good"] {
+            for background in ["--bg", "--soft"] {
+                let ratio = contrast(scheme[text], scheme[background]);
+                assert!(
+                    ratio >= 4.5,
+                    "{text} on {background}: {ratio:.2} in {scheme:?}"
+                );
+            }
+        }
+    }
+    assert!((contrast("#000000", "#ffffff") - 21.0).abs() < 1e-9);
+}
+
+#[test]
+fn gaps_in_data_are_gaps_in_the_line_and_values_that_are_no_numbers_are_counted() {
+    let mut run = held();
+    let mut t_ns: Vec<u64> = (0..10).map(|i| 4_000 * MS + i * 100 * MS).collect();
+    t_ns.extend((0..10).map(|i| 7_000 * MS + i * 100 * MS));
+    let mut values = vec![1.0; 20];
+    values[3] = f64::NAN;
+    values[5] = 2.0;
+    run.series.push(Series {
+        name: "process.rss".into(),
+        labels: BTreeMap::new(),
+        unit: "bytes".into(),
+        t_ns,
+        values,
+    });
+    let report = conclude(&run);
+    let series = report.series.last().unwrap();
+    assert_eq!(
+        (series.samples, series.not_finite, series.gap_count),
+        (20, 1, 1)
+    );
+    assert_eq!((series.min, series.max), (Some(1.0), Some(2.0)));
+    assert_eq!(
+        (series.gaps[0].from_ns, series.gaps[0].to_ns),
+        (4_900 * MS, 7_000 * MS)
+    );
+    assert_eq!(report.data_quality.gaps, 1);
+    assert!(
+        report
+            .data_quality
+            .notes
+            .iter()
+            .any(|line| line.contains("not finite"))
+    );
+    let page = html::html(&report).unwrap();
+    let line = page
+        .lines()
+        .skip_while(|line| !line.contains("process.rss"))
+        .find(|line| line.contains("<path"))
+        .unwrap();
+    assert_eq!(line.matches('M').count(), 2, "{line}");
+}
