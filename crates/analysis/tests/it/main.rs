@@ -10,6 +10,7 @@ mod forms;
 mod golden;
 mod kills;
 mod laws;
+mod real;
 mod runs;
 mod scenarios;
 mod sim;
