@@ -1,8 +1,17 @@
 //! Host faults (one file each), the agent that injects them, the undo journal and the guard.
 //!
-//! A fault touches the world through one door, [`host::Host::change`], which makes the undo durable first. `unsafe` lives in [`sys`] only.
+//! A fault touches the world through one door, [`host::Host`], which makes the undo durable first. `unsafe` lives in [`sys`] only.
 
+pub mod crash;
 pub mod fault;
+pub mod host;
+pub mod journal;
 pub mod kind;
 pub mod protocol;
+pub mod sys;
 pub mod undo;
+
+// One fault, one file, one line.
+pub mod process_kill;
+pub mod process_pause;
+pub mod process_terminate;

@@ -1,6 +1,12 @@
 //! Undo as data: what takes one change back, total and idempotent. Written to the journal before the change is made.
 
+pub mod cgroup;
+pub mod perform;
+pub(crate) mod process;
+pub mod tree;
+
 use serde::{Deserialize, Serialize};
+use squall_model::event::{Observation, Presence};
 use squall_model::process::ProcessIdentity;
 use std::path::PathBuf;
 
@@ -38,4 +44,76 @@ pub enum Undo {
     },
     /// Removes cgroup folders that we made.
     RemoveCgroups { paths: Vec<PathBuf> },
+}
+
+/// A change that could not be taken back, with what a person must do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("could not {action}, because {because}")]
+pub struct UndoError {
+    pub action: String,
+    pub because: String,
+    /// The exact command or step.
+    pub remedy: String,
+}
+
+impl UndoError {
+    fn new(
+        action: impl Into<String>,
+        because: impl ToString,
+        remedy: impl Into<String>,
+    ) -> UndoError {
+        UndoError {
+            action: action.into(),
+            because: because.to_string(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+fn seen(presence: Presence, source: &str, evidence: impl Into<String>) -> Observation {
+    Observation {
+        presence,
+        source: source.to_owned(),
+        evidence: evidence.into(),
+    }
+}
+
+/// Takes one change back. Succeeds when there is nothing (left) to take back.
+pub fn revert(undo: &Undo) -> Result<(), UndoError> {
+    match undo {
+        Undo::Nothing { .. } => Ok(()),
+        Undo::Continue { process } => process::continue_process(process),
+        Undo::EndProcess {
+            process,
+            grace_ms,
+            what,
+        } => process::end(process, *grace_ms, what),
+        Undo::EndTree {
+            mark,
+            cgroups,
+            grace_ms,
+        } => tree::end(mark, cgroups, *grace_ms),
+        Undo::RemoveCgroups { paths } => cgroup::remove(paths),
+        Undo::RestoreFile { .. } | Undo::DeleteTable { .. } => {
+            Err(UndoError::new("undo", "not built yet", ""))
+        }
+    }
+}
+
+/// Reads from the world whether a change is there, without using anything that `revert` found out.
+pub fn presence(undo: &Undo) -> Observation {
+    match undo {
+        Undo::Nothing { act } => seen(
+            Presence::Absent,
+            "journal",
+            format!("nothing to take back after a one-shot act ({act})"),
+        ),
+        Undo::Continue { process } => process::stopped(process),
+        Undo::EndProcess { process, what, .. } => process::runs(process, what),
+        Undo::EndTree { mark, cgroups, .. } => tree::presence(mark, cgroups),
+        Undo::RemoveCgroups { paths } => cgroup::presence(paths),
+        Undo::RestoreFile { .. } | Undo::DeleteTable { .. } => {
+            seen(Presence::Unknown, "nobody", "not built yet")
+        }
+    }
 }

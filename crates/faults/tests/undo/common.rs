@@ -1,0 +1,200 @@
+//! What the tests of the undo side share: a run folder with a journal, and processes to act on.
+
+use squall_faults::fault::{FaultKind, Target};
+use squall_faults::host::{Host, NoChildren};
+use squall_faults::journal::Journal;
+use squall_faults::journal::record::{About, Writer};
+use squall_faults::journal::state::Phase;
+use squall_faults::sys::process;
+use squall_model::event::Place;
+use squall_model::id::{InjectionId, RuleId, RunId};
+use squall_model::process::ProcessIdentity;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Polls until `reached`, and fails with `what` after ten seconds.
+pub fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !reached() {
+        assert!(Instant::now() < deadline, "waited 10 s for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A mark of this test alone.
+pub fn mark(name: &str) -> String {
+    format!("test-{name}-{}", std::process::id())
+}
+
+pub fn target(identity: &ProcessIdentity) -> Target {
+    Target::Process {
+        identity: identity.clone(),
+        rank: None,
+        command: String::new(),
+    }
+}
+
+/// A state folder with one run and its journal; removed at the end.
+pub struct Fixture {
+    pub state: PathBuf,
+    pub run: RunId,
+    pub journal: Arc<Mutex<Journal>>,
+    pub cancelled: Arc<AtomicBool>,
+}
+
+impl Fixture {
+    pub fn new(name: &str) -> Fixture {
+        let state = std::env::temp_dir().join(format!("squall-test-{name}-{}", std::process::id()));
+        Fixture::at(state)
+    }
+
+    pub fn at(state: PathBuf) -> Fixture {
+        let run = RunId("01890000-0000-7000-8000-0000000000aa".into());
+        let folder = state.join("runs").join(&run.0);
+        std::fs::create_dir_all(&folder).unwrap();
+        let journal = Journal::create(&folder, &run, Writer::Agent).unwrap();
+        Fixture {
+            state,
+            run,
+            journal: Arc::new(Mutex::new(journal)),
+            cancelled: Arc::default(),
+        }
+    }
+
+    pub fn run_dir(&self) -> PathBuf {
+        self.state.join("runs").join(&self.run.0)
+    }
+
+    pub fn id(&self, number: u32) -> InjectionId {
+        InjectionId::derive(&self.run, RuleId(0), number)
+    }
+
+    pub fn phase(&self, number: u32) -> Phase {
+        self.journal
+            .lock()
+            .unwrap()
+            .state()
+            .get(&self.id(number))
+            .unwrap()
+            .phase
+    }
+
+    pub fn host<F: FaultKind>(&self, number: u32) -> Host {
+        let about = About {
+            rule: Some(RuleId(0)),
+            kind: F::INFO.kind.into(),
+            class: F::INFO.class,
+            target: "the test's target".into(),
+            process: None,
+            aim: Place::default(),
+            mechanism: String::new(),
+        };
+        let (journal, cancelled) = (self.journal.clone(), self.cancelled.clone());
+        Host::new(
+            journal,
+            self.id(number),
+            about,
+            7,
+            cancelled,
+            Arc::new(NoChildren),
+        )
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.state).unwrap();
+    }
+}
+
+/// A child of this test; killed with all below it at the end.
+pub struct Sleeper {
+    pub child: Child,
+    pub identity: ProcessIdentity,
+}
+
+impl Sleeper {
+    pub fn start() -> Sleeper {
+        Sleeper::command(&["sleep", "60"])
+    }
+
+    pub fn command(words: &[&str]) -> Sleeper {
+        Sleeper::spawn(Command::new(words[0]).args(&words[1..]))
+    }
+
+    pub fn marked(words: &[&str], mark: &str) -> Sleeper {
+        Sleeper::spawn(
+            Command::new(words[0])
+                .args(&words[1..])
+                .env("SQUALL_WORKLOAD", mark),
+        )
+    }
+
+    pub fn spawn(command: &mut Command) -> Sleeper {
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let identity = process::identity(child.id()).unwrap().unwrap();
+        Sleeper { child, identity }
+    }
+
+    /// Waits for the first line of its output.
+    pub fn ready(&self) {
+        let output = self.child.stdout.as_ref().unwrap();
+        let copy = std::os::fd::AsFd::as_fd(output)
+            .try_clone_to_owned()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(std::fs::File::from(copy))
+            .read_line(&mut line)
+            .unwrap();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn target(&self) -> Target {
+        target(&self.identity)
+    }
+
+    pub fn state(&self) -> char {
+        process::stat(self.pid()).unwrap().unwrap().state
+    }
+
+    pub fn below(&self) -> Vec<u32> {
+        process::descendants(&process::table().unwrap(), &[self.pid()])
+    }
+
+    pub fn stop(&self) {
+        let status = Command::new("kill")
+            .args(["-STOP", &self.pid().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        wait_for("the stop", || self.state() == 'T');
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        for pid in self.below() {
+            if let Some(process) = process::identity(pid).unwrap() {
+                let undo = squall_faults::undo::Undo::EndProcess {
+                    process,
+                    grace_ms: 0,
+                    what: "a test's".into(),
+                };
+                squall_faults::undo::revert(&undo).unwrap();
+            }
+        }
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}

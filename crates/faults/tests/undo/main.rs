@@ -1,0 +1,10 @@
+//! The undo side on the real host: faults through the real door, journals, recovery. Acts only on what it has started itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "a test says by panicking what went wrong"
+)]
+
+mod common;
+mod processes;
