@@ -7,7 +7,10 @@ pub mod fault;
 pub mod host;
 pub mod journal;
 pub mod kind;
+pub mod lease;
 pub mod protocol;
+pub mod recover;
+pub mod state_dir;
 pub mod sys;
 pub mod undo;
 

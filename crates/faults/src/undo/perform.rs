@@ -20,7 +20,7 @@ pub struct Outcome {
     pub observations: Vec<Observation>,
     /// Why something is still there, and what a person must do; `None`: all of it is gone.
     pub stuck: Option<Stuck>,
-    /// Why the journal could not take the record, when it could not.
+    /// Why the journal could not take the record, or the backup could not be removed, when that is so.
     pub unrecorded: Option<String>,
 }
 
@@ -96,6 +96,9 @@ pub fn undo_injection(
     };
     record(journal, &mut unrecorded, entry);
     crash_point("after-undone", by, &kind, id);
+    if stuck.is_none() && unrecorded.is_none() {
+        drop_backup(journal, id, &mut unrecorded);
+    }
     Some(Outcome {
         injection: id.clone(),
         kind,
@@ -103,6 +106,20 @@ pub fn undo_injection(
         stuck,
         unrecorded,
     })
+}
+
+/// A backup is of no use once the undo is recorded; until then it is what a second try needs.
+fn drop_backup(journal: &Mutex<Journal>, id: &InjectionId, unrecorded: &mut Option<String>) {
+    let folder = locked(journal).run_dir().join("backups").join(&id.0);
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            *unrecorded = Some(format!(
+                "could not remove {}, because {error}",
+                folder.display()
+            ));
+        }
+        _ => {}
+    }
 }
 
 /// Appends unless another thread has brought the injection there already.

@@ -1,0 +1,341 @@
+//! Recovery: what the next mutating command or the boot unit does for runs whose holders are gone. It only undoes.
+//!
+//! A live lease is never touched. A run whose lock is held though its lease is long over has stopped holders: they are ended first, by pidfd.
+//! A user's run never undoes root's state, nor the reverse.
+
+pub mod sweep;
+
+use crate::journal::record::Writer;
+use crate::journal::state::Tracked;
+use crate::journal::{self, Journal, JournalError};
+use crate::lease::{self, LeaseError, STOPPED_AFTER, Standing};
+use crate::state_dir::run_dirs;
+use crate::sys::process::Process;
+use crate::undo::perform::{Outcome, undo_all};
+use rustix::process::Signal;
+use squall_model::id::{InjectionId, RunId};
+use squall_model::process::ProcessIdentity;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// How long a killed holder may take to die, and its lock to become free.
+const DEATH: Duration = Duration::from_secs(5);
+
+/// Why a run was not recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// Somebody is at work. Never overridden.
+    #[error(
+        "could not undo run {run}, because it is live: {because}; end it where it runs (Ctrl-C), or wait until its lease is over"
+    )]
+    Live { run: RunId, because: String },
+    /// It belongs to another user.
+    #[error("could not undo {}, because it belongs to user {owner}, and this squall runs as user {own}; run `squall undo` as that user", path.display())]
+    Foreign { path: PathBuf, owner: u32, own: u32 },
+    /// The lock is held, and nobody can tell by whom.
+    #[error("could not undo {}, because its lock is held and {because}; `squall undo --force` ends whoever holds it", path.display())]
+    HeldByUnknown { path: PathBuf, because: String },
+    /// A stopped holder could not be ended.
+    #[error(
+        "could not end process {pid}, which holds the journal of run {run}, because {because}; type: kill -KILL {pid}"
+    )]
+    Holder {
+        run: RunId,
+        pid: u32,
+        because: String,
+    },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("could not {action} {}, because {source}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What was done for one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    pub run: RunId,
+    pub run_dir: PathBuf,
+    /// One per injection that was outstanding, newest first.
+    pub outcomes: Vec<Outcome>,
+    /// Stopped holders that were ended first.
+    pub ended: Vec<ProcessIdentity>,
+}
+
+impl Recovered {
+    /// Injections that need a person.
+    pub fn stuck(&self) -> impl Iterator<Item = &Outcome> {
+        self.outcomes
+            .iter()
+            .filter(|outcome| outcome.stuck.is_some())
+    }
+}
+
+/// What one run has outstanding, read without touching anything.
+#[derive(Debug, Clone)]
+pub struct Outstanding {
+    pub run: RunId,
+    pub run_dir: PathBuf,
+    /// Some process holds the journal.
+    pub held: bool,
+    /// The lease, when it can be read.
+    pub standing: Option<Standing>,
+    /// Newest first.
+    pub injections: Vec<Tracked>,
+    /// Why the journal could not be read.
+    pub problem: Option<String>,
+}
+
+/// The run that a folder belongs to.
+pub fn run_of(run_dir: &Path) -> RunId {
+    RunId(
+        run_dir
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+    )
+}
+
+/// Lists what is outstanding, and journals that cannot be read. Read-only. A live run is listed too: `held` and `standing` tell.
+pub fn outstanding(state: &Path) -> io::Result<Vec<Outstanding>> {
+    let mut found = Vec::new();
+    for run_dir in run_dirs(state)? {
+        let path = run_dir.join(journal::FILE_NAME);
+        if !path.exists() {
+            continue;
+        }
+        let (injections, problem) = match journal::read_all(&path) {
+            Ok(log) => (log.state.outstanding().cloned().collect(), None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        if !injections.is_empty() || problem.is_some() {
+            found.push(Outstanding {
+                run: run_of(&run_dir),
+                held: journal::is_held(&run_dir)?,
+                standing: lease::read(&run_dir)
+                    .ok()
+                    .flatten()
+                    .and_then(|one| one.standing().ok()),
+                run_dir,
+                injections,
+                problem,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Undoes what is outstanding of every run whose holders are gone.
+pub fn recover_all(
+    state: &Path,
+    force: bool,
+) -> io::Result<Vec<(PathBuf, Result<Recovered, RecoverError>)>> {
+    let mut results = Vec::new();
+    for run_dir in run_dirs(state)? {
+        if run_dir.join(journal::FILE_NAME).exists() {
+            let result = recover_run(&run_dir, force);
+            results.push((run_dir, result));
+        }
+    }
+    Ok(results)
+}
+
+/// Undoes what is outstanding of one run. `force` also ends holders that no readable lease names; it never overrides a live lease.
+pub fn recover_run(run_dir: &Path, force: bool) -> Result<Recovered, RecoverError> {
+    check_owner(run_dir)?;
+    let mut ended = Vec::new();
+    let journal = match Journal::take_over(run_dir, Writer::Recovery) {
+        Err(JournalError::Busy { .. }) => {
+            ended = end_holders(run_dir, force)?;
+            take_when_free(run_dir)?
+        }
+        other => other?,
+    };
+    let run = journal.header().run.clone();
+    let journal = Mutex::new(journal);
+    let outcomes = undo_all(&journal, "its holders are gone");
+    let journal = journal
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    drop_backups(&journal)?;
+    journal.close()?;
+    Ok(Recovered {
+        run,
+        run_dir: run_dir.to_owned(),
+        outcomes,
+        ended,
+    })
+}
+
+fn check_owner(run_dir: &Path) -> Result<(), RecoverError> {
+    let own = rustix::process::geteuid().as_raw();
+    for path in [run_dir.to_owned(), run_dir.join(journal::FILE_NAME)] {
+        let meta = std::fs::symlink_metadata(&path).map_err(|source| RecoverError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
+        if meta.uid() != own {
+            return Err(RecoverError::Foreign {
+                path,
+                owner: meta.uid(),
+                own,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Ends the holders of a lock whose lease is long over. Refuses while the lease is live, or may be.
+fn end_holders(run_dir: &Path, force: bool) -> Result<Vec<ProcessIdentity>, RecoverError> {
+    let run = run_of(run_dir);
+    let live = |because: String| RecoverError::Live {
+        run: run.clone(),
+        because,
+    };
+    let unknown = |because: String| RecoverError::HeldByUnknown {
+        path: run_dir.to_owned(),
+        because,
+    };
+    let holders = match lease::read(run_dir) {
+        Ok(Some(lease)) => {
+            match lease
+                .standing()
+                .map_err(|error| unknown(error.to_string()))?
+            {
+                Standing::Live { left } => {
+                    return Err(live(format!(
+                        "its lease runs for another {:.1} s",
+                        left.as_secs_f64()
+                    )));
+                }
+                standing @ Standing::Over { .. } if !standing.is_abandoned() => {
+                    let seconds = STOPPED_AFTER.as_secs();
+                    return Err(live(format!(
+                        "its lease has just run out, and its holders have {seconds} s to undo it"
+                    )));
+                }
+                Standing::Over { .. } => lease.agent.into_iter().chain(lease.guard).collect(),
+            }
+        }
+        Ok(None) if force => lock_holders(run_dir).map_err(|error| unknown(error.to_string()))?,
+        Err(LeaseError::Damaged { .. }) if force => {
+            lock_holders(run_dir).map_err(|error| unknown(error.to_string()))?
+        }
+        Ok(None) => return Err(unknown("it has no lease".to_owned())),
+        Err(error) => return Err(unknown(error.to_string())),
+    };
+    kill(&run, holders)
+}
+
+/// KILL to all first, so that none can act when another is gone; then waits for each.
+fn kill(run: &RunId, holders: Vec<ProcessIdentity>) -> Result<Vec<ProcessIdentity>, RecoverError> {
+    let mut open = Vec::new();
+    for holder in holders {
+        let fail = |because: String| RecoverError::Holder {
+            run: run.clone(),
+            pid: holder.pid,
+            because,
+        };
+        if holder.pid == std::process::id() {
+            continue;
+        }
+        if let Some(process) = Process::open(&holder).map_err(|error| fail(error.to_string()))? {
+            process
+                .signal(Signal::KILL)
+                .map_err(|error| fail(error.to_string()))?;
+            open.push(process);
+        }
+    }
+    for process in &open {
+        let pid = process.identity().pid;
+        let fail = |because: String| RecoverError::Holder {
+            run: run.clone(),
+            pid,
+            because,
+        };
+        if !process
+            .wait_dead(DEATH)
+            .map_err(|error| fail(error.to_string()))?
+        {
+            return Err(fail(format!(
+                "it did not die within {} s of SIGKILL",
+                DEATH.as_secs()
+            )));
+        }
+    }
+    Ok(open
+        .iter()
+        .map(|process| process.identity().clone())
+        .collect())
+}
+
+/// Who holds the lock, by `/proc/locks`: where no lease names them.
+fn lock_holders(run_dir: &Path) -> io::Result<Vec<ProcessIdentity>> {
+    let meta = std::fs::metadata(run_dir.join(journal::FILE_NAME))?;
+    let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+    let file = format!("{major:02x}:{minor:02x}:{}", meta.ino());
+    let mut holders = Vec::new();
+    for line in std::fs::read_to_string("/proc/locks")?.lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        if words.get(1) != Some(&"FLOCK") || words.get(5) != Some(&file.as_str()) {
+            continue;
+        }
+        if let Some(pid) = words.get(4).and_then(|pid| pid.parse().ok()) {
+            holders.extend(crate::sys::process::identity(pid)?);
+        }
+    }
+    Ok(holders)
+}
+
+fn take_when_free(run_dir: &Path) -> Result<Journal, RecoverError> {
+    let deadline = Instant::now() + DEATH;
+    loop {
+        match Journal::take_over(run_dir, Writer::Recovery) {
+            Err(JournalError::Busy { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Removes backups that no outstanding injection needs: those of undone ones, and of injections that died before their first intent.
+fn drop_backups(journal: &Journal) -> Result<(), RecoverError> {
+    let folder = journal.run_dir().join("backups");
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => {
+            return Err(RecoverError::Io {
+                action: "read",
+                path: folder,
+                source,
+            });
+        }
+    };
+    for entry in entries.flatten() {
+        let id = InjectionId(entry.file_name().to_string_lossy().into_owned());
+        if journal
+            .state()
+            .get(&id)
+            .is_some_and(Tracked::is_outstanding)
+        {
+            continue;
+        }
+        std::fs::remove_dir_all(entry.path()).map_err(|source| RecoverError::Io {
+            action: "remove",
+            path: entry.path(),
+            source,
+        })?;
+    }
+    Ok(())
+}

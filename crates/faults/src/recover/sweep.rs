@@ -1,0 +1,225 @@
+//! The sweep: finds what carries our names, and backups whose journal is lost. For when a run's folder was damaged or deleted.
+//!
+//! Whatever belongs to a run whose lock is held is skipped. What no run of this state folder explains is only removed when forced:
+//! it may belong to another user's squall, or to one with another state folder.
+
+use crate::journal;
+use crate::state_dir::run_dirs;
+use crate::sys::process;
+use crate::undo::tree::MARK;
+use crate::undo::{Undo, presence, revert};
+use squall_model::event::Presence;
+use squall_model::id::InjectionId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The variable that tells a process which run it belongs to.
+pub const RUN: &str = "SQUALL_RUN";
+
+/// Something that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What it is, in words.
+    pub what: String,
+    /// How it is taken back.
+    pub undo: Undo,
+    /// The run that explains it, when one of this state folder does.
+    pub run: Option<PathBuf>,
+    pub fate: Fate,
+}
+
+/// What was done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Taken back, and read back as gone.
+    Removed,
+    /// Belongs to a live run.
+    Live,
+    /// Nobody here explains it; `--force` removes it.
+    Unattributed,
+    /// Could not be taken back.
+    Stuck { because: String, remedy: String },
+}
+
+/// Which run, if any, explains an injection, and whether it is held.
+struct Runs {
+    injections: BTreeMap<InjectionId, PathBuf>,
+    folders: BTreeMap<String, PathBuf>,
+    held: BTreeSet<PathBuf>,
+}
+
+impl Runs {
+    fn read(state: &Path) -> io::Result<Runs> {
+        let mut runs = Runs {
+            injections: BTreeMap::new(),
+            folders: BTreeMap::new(),
+            held: BTreeSet::new(),
+        };
+        for folder in run_dirs(state)? {
+            if journal::is_held(&folder)? {
+                runs.held.insert(folder.clone());
+            }
+            if let Ok(log) = journal::read_all(&folder.join(journal::FILE_NAME)) {
+                for tracked in log.state.injections() {
+                    runs.injections.insert(tracked.id.clone(), folder.clone());
+                }
+            }
+            let name = folder
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            runs.folders.insert(name, folder);
+        }
+        Ok(runs)
+    }
+
+    fn settle(&self, what: String, undo: Undo, run: Option<PathBuf>, force: bool) -> Found {
+        let fate = match &run {
+            Some(run) if self.held.contains(run) => Fate::Live,
+            None if !force => Fate::Unattributed,
+            _ => remove(&undo),
+        };
+        Found {
+            what,
+            undo,
+            run,
+            fate,
+        }
+    }
+}
+
+fn remove(undo: &Undo) -> Fate {
+    if let Err(error) = revert(undo) {
+        return Fate::Stuck {
+            because: error.to_string(),
+            remedy: error.remedy,
+        };
+    }
+    let seen = presence(undo);
+    match seen.presence {
+        Presence::Absent | Presence::Superseded => Fate::Removed,
+        _ => Fate::Stuck {
+            because: seen.evidence,
+            remedy: "squall undo --sweep   # again".to_owned(),
+        },
+    }
+}
+
+/// Finds and removes leftovers. Run it after `recover_all`, which undoes what the journals know.
+pub fn sweep(state: &Path, force: bool) -> io::Result<Vec<Found>> {
+    let runs = Runs::read(state)?;
+    let mut found = Vec::new();
+    sweep_processes(&runs, force, &mut found)?;
+    sweep_cgroups(&runs, force, &mut found)?;
+    sweep_backups(&runs, force, &mut found)?;
+    Ok(found)
+}
+
+/// Processes of owned workloads, one entry per mark. Only those of this user.
+fn sweep_processes(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    let mut marks: BTreeMap<(String, Option<String>), Vec<u32>> = BTreeMap::new();
+    for pid in process::pids()? {
+        let ours = std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == own);
+        if !ours || pid == std::process::id() {
+            continue;
+        }
+        if let Some(mark) = process::variable(pid, MARK) {
+            marks
+                .entry((mark, process::variable(pid, RUN)))
+                .or_default()
+                .push(pid);
+        }
+    }
+    for ((mark, run), pids) in marks {
+        let run = run.and_then(|run| runs.folders.get(&run).cloned());
+        let what = format!("processes of the workload {mark}: {pids:?}");
+        let undo = Undo::EndTree {
+            mark,
+            cgroups: Vec::new(),
+            grace_ms: 1000,
+        };
+        found.push(runs.settle(what, undo, run, force));
+    }
+    Ok(())
+}
+
+/// Cgroups named `squall-ID`, in every mounted hierarchy.
+fn sweep_cgroups(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
+    let mut folders = Vec::new();
+    for line in std::fs::read_to_string("/proc/self/mounts")?.lines() {
+        let mut words = line.split(' ').skip(1);
+        let (Some(point), Some(kind)) = (words.next(), words.next()) else {
+            continue;
+        };
+        if kind == "cgroup" || kind == "cgroup2" {
+            named_below(Path::new(point), 0, &mut folders);
+        }
+    }
+    folders.sort();
+    folders.dedup();
+    for folder in folders {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let Some(id) = injection_in(&name, "squall-") else {
+            continue;
+        };
+        let undo = Undo::RemoveCgroups {
+            paths: vec![folder.clone()],
+        };
+        let run = runs.injections.get(&id).cloned();
+        // Who is in it must go first; this is nobody when the run ended properly.
+        let live = run.as_ref().is_some_and(|run| runs.held.contains(run));
+        if !live && (run.is_some() || force) {
+            let tree = Undo::EndTree {
+                mark: id.0.clone(),
+                cgroups: vec![folder.clone()],
+                grace_ms: 1000,
+            };
+            if let Fate::Stuck { because, remedy } = remove(&tree) {
+                let what = format!("processes in the cgroup {}", folder.display());
+                found.push(Found {
+                    what,
+                    undo: tree,
+                    run: run.clone(),
+                    fate: Fate::Stuck { because, remedy },
+                });
+            }
+        }
+        found.push(runs.settle(format!("the cgroup {}", folder.display()), undo, run, force));
+    }
+    Ok(())
+}
+
+/// The id in a name of ours.
+fn injection_in(name: &str, prefix: &str) -> Option<InjectionId> {
+    let id = name.strip_prefix(prefix)?;
+    InjectionId::is_valid(id).then(|| InjectionId(id.to_owned()))
+}
+
+/// Folders with a name of ours; not looked into further. Unreadable folders have none of ours.
+fn named_below(folder: &Path, depth: u32, found: &mut Vec<PathBuf>) {
+    const DEPTH_MAX: u32 = 16;
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let ours = injection_in(&entry.file_name().to_string_lossy(), "squall-").is_some();
+        if ours {
+            found.push(entry.path());
+        } else if depth < DEPTH_MAX {
+            named_below(&entry.path(), depth + 1, found);
+        }
+    }
+}
+
+/// Backups with a manifest in run folders that have no journal (or one that cannot be read).
+fn sweep_backups(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
+    let _ = (runs, force, found);
+    Ok(())
+}
