@@ -9,6 +9,7 @@ pub mod exit;
 pub mod experiment;
 pub mod hook;
 pub mod id;
+pub mod load;
 pub mod process;
 pub mod rule;
 pub mod seed;

@@ -1,0 +1,466 @@
+//! Text → tree. Strict on purpose: what makes YAML surprising (anchors, aliases, tags, merge keys, several documents) is refused with words.
+//!
+//! Invariant: total. Any text gives a tree or problems, in time linear in its length, with memory bounded by the limits below.
+
+use super::problem::{Problem, Problems};
+use super::tree::{Entry, Node, NodeValue};
+use crate::diagnostic::Location;
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+
+/// The longest text that is read, in bytes.
+pub const BYTES_MAX: usize = 1024 * 1024;
+/// How deep lists and maps may be nested.
+pub const DEPTH_MAX: usize = 64;
+/// The most values, keys included.
+pub const NODES_MAX: usize = 50_000;
+
+/// Reads one document. `None` when there is no tree to go on with; the reasons are in `problems`.
+pub(crate) fn parse(text: &str, problems: &mut Problems) -> Option<Node> {
+    if !refuse_hostile_text(text, problems) {
+        return None;
+    }
+    let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut reader = Reader {
+        parser: Parser::new_from_str(body),
+        offsets: Offsets::new(body, text.len() - body.len()),
+        text,
+        problems,
+        nodes: 0,
+    };
+    reader.document()
+}
+
+fn refuse_hostile_text(text: &str, problems: &mut Problems) -> bool {
+    if text.len() > BYTES_MAX {
+        problems.add_file(
+            Problem::new(
+                "too-large",
+                format!(
+                    "the file has {} bytes, and at most {BYTES_MAX} are read",
+                    text.len()
+                ),
+            )
+            .help("an experiment is a page of text; keep data in files of its own"),
+        );
+        return false;
+    }
+    // The parser looks ahead inside brackets without bound, so their number is bounded before it starts.
+    let brackets = text
+        .bytes()
+        .filter(|byte| matches!(byte, b',' | b'[' | b'{' | b'?'))
+        .count();
+    if brackets > NODES_MAX {
+        problems.add_file(too_many_nodes());
+        return false;
+    }
+    let bad = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\t' | '\r' | '\u{85}'))
+            || c == '\u{fffe}'
+            || c == '\u{ffff}'
+    };
+    let lone_return =
+        |at: usize| text.as_bytes()[at] == b'\r' && text.as_bytes().get(at + 1) != Some(&b'\n');
+    let found = text
+        .char_indices()
+        .find(|(at, c)| bad(*c) || (*c == '\r' && lone_return(*at)));
+    if let Some((at, c)) = found {
+        let place = locate(text, at, at + c.len_utf8());
+        problems.add_at(
+            place,
+            Problem::new(
+                "control-character",
+                format!(
+                    "the file holds the control character U+{:04X}",
+                    u32::from(c)
+                ),
+            )
+            .label("here")
+            .help("remove it; inside a quoted text it can be written as an escape, e.g. \"\\x07\""),
+        );
+        return false;
+    }
+    true
+}
+
+fn too_many_nodes() -> Problem {
+    Problem::new(
+        "too-many-nodes",
+        format!("the file holds more than {NODES_MAX} values"),
+    )
+    .help("an experiment is a page of text; use `every:` and `times:` instead of repeating steps")
+}
+
+/// Line and column by looking at the text; only for the odd place, as it walks the text.
+pub(crate) fn locate(text: &str, start: usize, end: usize) -> Location {
+    let before = &text[..start];
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    Location {
+        line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+        start,
+        end,
+    }
+}
+
+/// Turns the parser's character counts into bytes.
+struct Offsets {
+    /// Byte of each character; empty when every character is one byte.
+    bytes: Vec<u32>,
+    len: usize,
+    base: usize,
+}
+
+impl Offsets {
+    fn new(body: &str, base: usize) -> Self {
+        let bytes = if body.is_ascii() {
+            Vec::new()
+        } else {
+            body.char_indices().map(|(at, _)| at as u32).collect()
+        };
+        Offsets {
+            bytes,
+            len: body.len(),
+            base,
+        }
+    }
+
+    fn byte(&self, character: usize) -> usize {
+        let within = if self.bytes.is_empty() {
+            character.min(self.len)
+        } else {
+            self.bytes
+                .get(character)
+                .map_or(self.len, |at| *at as usize)
+        };
+        self.base + within
+    }
+
+    fn location(&self, span: Span) -> Location {
+        let start = self.byte(span.start.index());
+        Location {
+            line: span.start.line().max(1),
+            column: span.start.col() + 1,
+            start,
+            end: self.byte(span.end.index()).max(start),
+        }
+    }
+}
+
+struct Reader<'t, 'p> {
+    parser: Parser<'t, saphyr_parser::StrInput<'t>>,
+    offsets: Offsets,
+    text: &'t str,
+    problems: &'p mut Problems,
+    nodes: usize,
+}
+
+type Read<T> = Option<T>;
+
+impl<'t> Reader<'t, '_> {
+    fn next(&mut self) -> Read<(Event<'t>, Location)> {
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => Some((event, self.offsets.location(span))),
+            Some(Err(error)) => {
+                let mark = *error.marker();
+                let place = self.offsets.location(Span::new(mark, mark));
+                self.problems.add_at(
+                    widen(self.text, place),
+                    super::syntax_words::problem(error.info(), self.text, place.start),
+                );
+                None
+            }
+            None => {
+                let end = self.text.len();
+                self.problems.add_at(
+                    locate(self.text, end, end),
+                    Problem::new("yaml-syntax", "the file ends too early").label("here"),
+                );
+                None
+            }
+        }
+    }
+
+    fn document(&mut self) -> Read<Node> {
+        let mut root = None;
+        loop {
+            let (event, place) = self.next()?;
+            match event {
+                Event::StreamEnd => break,
+                Event::DocumentStart(_) if root.is_some() => {
+                    self.problems.add_at(
+                        place,
+                        Problem::new("yaml-documents", "the file holds more than one document")
+                            .label("a second one starts here")
+                            .help("write one experiment per file and remove this `---`"),
+                    );
+                    break;
+                }
+                Event::DocumentStart(_) => {
+                    let (event, place) = self.next()?;
+                    root = Some(self.node(event, place, 0)?);
+                }
+                _ => {}
+            }
+        }
+        if root.is_none() {
+            self.problems
+                .add_file(Problem::new("empty-file", "the file is empty").help(super::START_HELP));
+        }
+        root
+    }
+
+    fn node(&mut self, event: Event<'t>, place: Location, depth: usize) -> Read<Node> {
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            self.problems.add_at(place, too_many_nodes());
+            return None;
+        }
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let refused = self.refuse_decoration(anchor, tag.is_some(), place);
+                let plain = style == ScalarStyle::Plain;
+                let span = if plain {
+                    trimmed(self.text, place)
+                } else {
+                    place
+                };
+                let value = if refused {
+                    NodeValue::Refused
+                } else {
+                    NodeValue::Scalar {
+                        text: text.into_owned(),
+                        plain,
+                    }
+                };
+                Some(Node { value, span })
+            }
+            Event::Alias(_) => {
+                self.problems.add_at(
+                    place,
+                    Problem::new("yaml-alias", "aliases are not read")
+                        .label("refers to another place")
+                        .help("write the value out here; targets can be shared by name: `target: {name: …}`"),
+                );
+                Some(Node {
+                    value: NodeValue::Refused,
+                    span: place,
+                })
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.enter(depth, place)?;
+                self.refuse_decoration(anchor, tag.is_some(), place);
+                self.list(place, depth + 1)
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.enter(depth, place)?;
+                self.refuse_decoration(anchor, tag.is_some(), place);
+                self.map(place, depth + 1)
+            }
+            _ => Some(Node {
+                value: NodeValue::Refused,
+                span: place,
+            }),
+        }
+    }
+
+    fn enter(&mut self, depth: usize, place: Location) -> Read<()> {
+        if depth < DEPTH_MAX {
+            return Some(());
+        }
+        self.problems.add_at(
+            place,
+            Problem::new(
+                "too-deep",
+                format!("lists and maps are nested deeper than {DEPTH_MAX}"),
+            )
+            .label("one level too many")
+            .help("no part of an experiment needs more than a dozen levels"),
+        );
+        None
+    }
+
+    fn list(&mut self, start: Location, depth: usize) -> Read<Node> {
+        let mut items: Vec<Node> = Vec::new();
+        loop {
+            let (event, place) = self.next()?;
+            if matches!(event, Event::SequenceEnd) {
+                let last = items.last().map(|item| item.span);
+                let span = collection_span(
+                    start,
+                    items.first().map(|item| item.span),
+                    last,
+                    place,
+                    self.text,
+                );
+                return Some(Node {
+                    value: NodeValue::List(items),
+                    span,
+                });
+            }
+            items.push(self.node(event, place, depth)?);
+        }
+    }
+
+    fn map(&mut self, start: Location, depth: usize) -> Read<Node> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut seen = std::collections::HashMap::new();
+        let mut last = None;
+        loop {
+            let (event, place) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                let first = entries.first().map(|entry| entry.span);
+                let span = collection_span(start, first, last, place, self.text);
+                return Some(Node {
+                    value: NodeValue::Map(entries),
+                    span,
+                });
+            }
+            let key = self.node(event, place, depth)?;
+            let (event, place) = self.next()?;
+            let value = self.node(event, place, depth)?;
+            last = Some(if value.span.end > key.span.end {
+                value.span
+            } else {
+                key.span
+            });
+            let Some(name) = self.key_text(&key) else {
+                continue;
+            };
+            match seen.entry(name.clone()) {
+                std::collections::hash_map::Entry::Occupied(first) => self.problems.add_at(
+                    key.span,
+                    Problem::new(
+                        "duplicate-key",
+                        format!("`{}` is given twice", super::words::short(&name)),
+                    )
+                    .label(format!("first given on line {}", first.get()))
+                    .help("keep one of the two"),
+                ),
+                std::collections::hash_map::Entry::Vacant(free) => {
+                    free.insert(key.span.line);
+                    entries.push(Entry {
+                        key: name,
+                        span: key.span,
+                        value,
+                    });
+                }
+            }
+        }
+    }
+
+    fn key_text(&mut self, key: &Node) -> Option<String> {
+        match &key.value {
+            NodeValue::Scalar { text, plain: true } if text == "<<" => {
+                self.problems.add_at(
+                    key.span,
+                    Problem::new("yaml-merge-key", "merge keys are not read")
+                        .label("merges another map")
+                        .help("write the keys out here"),
+                );
+                None
+            }
+            NodeValue::Scalar { text, .. } if !text.is_empty() => Some(text.clone()),
+            NodeValue::Refused => None,
+            _ => {
+                self.problems.add_at(
+                    key.span,
+                    Problem::new("key-not-text", "a key must be a word")
+                        .label("this is no word")
+                        .help("write it like `key: value`"),
+                );
+                None
+            }
+        }
+    }
+
+    /// Reports an anchor or a tag. Returns whether the value's meaning is lost with it.
+    fn refuse_decoration(&mut self, anchor: usize, tag: bool, place: Location) -> bool {
+        if anchor != 0 {
+            let at = decoration(self.text, place, '&');
+            self.problems.add_at(
+                at,
+                Problem::new("yaml-anchor", "anchors are not read")
+                    .label("names this value for reuse")
+                    .help("remove it; targets can be shared by name under `targets:`"),
+            );
+        }
+        if tag {
+            let at = decoration(self.text, place, '!');
+            self.problems.add_at(
+                at,
+                Problem::new("yaml-tag", "tags are not read")
+                    .label("gives the value another type")
+                    .help("remove it; put text in quotes and write everything else plainly"),
+            );
+        }
+        tag
+    }
+}
+
+/// The anchor or tag that stands before a value, if it can be found close by.
+fn decoration(text: &str, place: Location, mark: char) -> Location {
+    let mut from = place.start.saturating_sub(256);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    if text[place.start..].starts_with(mark) {
+        let end = word_end(text, place.start);
+        return Location { end, ..place };
+    }
+    match text[from..place.start].rfind(mark) {
+        Some(at) => {
+            let start = from + at;
+            let end = word_end(text, start);
+            locate(text, start, end)
+        }
+        None => place,
+    }
+}
+
+fn word_end(text: &str, start: usize) -> usize {
+    text[start..]
+        .find(|c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}'))
+        .map_or(text.len(), |at| start + at)
+}
+
+/// An empty place is widened to the character it points at, so that a caret has something to stand under.
+fn widen(text: &str, place: Location) -> Location {
+    let next = text[place.start..].chars().next();
+    match next {
+        Some(c) if place.end == place.start && c != '\n' && c != '\r' => Location {
+            end: place.start + c.len_utf8(),
+            ..place
+        },
+        _ => place,
+    }
+}
+
+/// Plain scalars may be followed by space that is not theirs.
+fn trimmed(text: &str, place: Location) -> Location {
+    let end = place.start + text[place.start..place.end].trim_end().len();
+    Location { end, ..place }
+}
+
+/// Lists and maps in brackets reach to their bracket; blocks start with their first and end with their last child.
+fn collection_span(
+    start: Location,
+    first: Option<Location>,
+    last: Option<Location>,
+    end: Location,
+    text: &str,
+) -> Location {
+    let opened = text[start.start..].starts_with(['[', '{']);
+    if opened && end.end > end.start {
+        return Location {
+            end: end.end,
+            ..start
+        };
+    }
+    match (first, last) {
+        (Some(first), Some(last)) => Location {
+            end: last.end.max(first.end),
+            ..first
+        },
+        _ => start,
+    }
+}
