@@ -1,15 +1,11 @@
 //! Every fault there is, as the catalogue lists it: the suites run over this list and nothing else.
 
-use squall_model::syntax::{Class, KindInfo};
+use squall_catalog::Faults;
+use squall_model::syntax::{Class, FaultList as _, KindInfo};
 
 /// Every fault.
-pub fn kinds() -> Vec<KindInfo> {
-    use squall_faults::fault::FaultKind;
-    vec![
-        squall_faults::process_pause::ProcessPause::INFO,
-        squall_faults::process_kill::ProcessKill::INFO,
-        squall_faults::process_terminate::ProcessTerminate::INFO,
-    ]
+pub fn kinds() -> &'static [KindInfo] {
+    Faults::kinds()
 }
 
 /// A class's name.

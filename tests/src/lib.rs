@@ -4,6 +4,7 @@
 //! reader that was written without it, straight from `/proc`, `/sys`, netlink and `ip`/`tc`.
 
 pub mod catalogue;
+pub mod compliance;
 pub mod crash;
 pub mod folder;
 pub mod nft_writer;

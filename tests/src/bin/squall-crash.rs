@@ -1,11 +1,12 @@
 //! `cargo xtask crash`: the crash matrix. See `squall_tests::crash`.
 
-use std::io::Write as _;
+use std::iter::Peekable;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
+use squall_tests::compliance::crashes;
 use squall_tests::crash::cell::{self, Cell, Ended, Verdict};
 use squall_tests::crash::report::Report;
 use squall_tests::crash::squall::Squall;
@@ -70,13 +71,28 @@ fn options(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option
     Ok(options)
 }
 
+/// The word behind `verb`, if that is the first one.
+fn asked(arguments: &mut Peekable<impl Iterator<Item = String>>, verb: &str) -> Option<String> {
+    arguments.next_if(|first| first == verb)?;
+    arguments.next()
+}
+
 fn run() -> anyhow::Result<bool> {
     let mut arguments = std::env::args().skip(1).peekable();
-    if arguments.peek().is_some_and(|first| first == "--cell") {
-        let cell: Cell = serde_json::from_str(&arguments.nth(1).context("--cell wants a cell")?)?;
+    if let Some(cell) = asked(&mut arguments, "--cell") {
+        let cell: Cell = serde_json::from_str(&cell)?;
         let ended = cell::run(&cell, &cell::program()?);
         say(&mut std::io::stdout(), &serde_json::to_string(&ended)?);
         return Ok(true);
+    }
+    if let Some(kind) = asked(&mut arguments, "serve-fault") {
+        return Ok(squall_faults::serve::main(&kind) == ExitCode::SUCCESS);
+    }
+    if let Some(order) = asked(&mut arguments, "--inject") {
+        return crashes::obey(&order).map(|()| true);
+    }
+    if let Some(state) = asked(&mut arguments, "--recover") {
+        return crashes::recover(state.as_ref()).map(|()| true);
     }
     let options = options(arguments)?;
     let cells = selected(&options);

@@ -1,0 +1,143 @@
+//! `kill -9` at every journal boundary, and then the recovery that the next command is. What guard and agent do then is shown by cells of the
+//! crash matrix, with the real `squall`.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use squall_faults::fault::Target;
+use squall_faults::recover::recover_all;
+use squall_model::syntax::{Class, FaultList as _, KindInfo};
+
+use super::children::program;
+use super::trial::{Injection, LIMIT, Trial, build};
+use crate::crash::points::{BOUNDARIES, Point, Points};
+use crate::spawned::Spawned;
+
+/// What a process that is to die is told to do, as `--inject JSON`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Order {
+    state: std::path::PathBuf,
+    kind: String,
+    config: serde_json::Value,
+    target: Target,
+}
+
+/// The process that is to die: injects and undoes, like an agent without a guard.
+///
+/// # Errors
+/// As the fault.
+pub fn obey(order: &str) -> anyhow::Result<()> {
+    let order: Order = serde_json::from_str(order)?;
+    let fault = build(&order.kind, order.config)?;
+    let injection = Injection::begin(&order.state, &fault, order.target)?;
+    injection.inject()?;
+    injection.undo().context("the journal does not know the injection")?;
+    Ok(())
+}
+
+/// The other process that is to die: a recovery.
+///
+/// # Errors
+/// When something is left.
+pub fn recover(state: &Path) -> anyhow::Result<()> {
+    for (folder, recovered) in recover_all(state, false)? {
+        let recovered = recovered.with_context(|| folder.display().to_string())?;
+        let stuck: Vec<_> = recovered.stuck().collect();
+        ensure!(stuck.is_empty(), "stuck: {stuck:?}");
+    }
+    Ok(())
+}
+
+/// Killed at any boundary, it is undone by the next command; and when that is killed at any boundary, by the one after.
+///
+/// # Errors
+/// With the boundary after which something was left.
+pub fn is_undone_after_death(info: &KindInfo) -> anyhow::Result<()> {
+    for boundary in BOUNDARIES {
+        die_at(info, boundary).with_context(|| format!("killed at {boundary}"))?;
+    }
+    Ok(())
+}
+
+fn die_at(info: &KindInfo, boundary: &str) -> anyhow::Result<()> {
+    let trial = Trial::set(info)?;
+    let points = Points::listen(&trial.state.join("points"))?;
+    let is_undo = boundary.contains("undo");
+    // The recovery meets the boundaries of an undo whatever the fault's class; a one-shot fault is only undone when it died on the way.
+    let first = if is_undo { if info.class == Class::OneShot { "after-intent" } else { "after-active" } } else { boundary };
+    let fault = trial.fault()?;
+    let order = Order {
+        state: trial.state.clone(),
+        kind: info.kind.to_owned(),
+        config: fault.config(),
+        target: trial.target()?,
+    };
+    let mut injector = start(&trial.state, &["--inject", &serde_json::to_string(&order)?])?;
+    kill_at(&points, &mut injector, "agent", first)?;
+    if is_undo {
+        let state = trial.state.to_string_lossy().into_owned();
+        let mut recovery = start(&trial.state, &["--recover", &state])?;
+        kill_at(&points, &mut recovery, "recovery", boundary)?;
+    }
+    recover(&trial.state)?;
+    trial.is_as_before()
+}
+
+/// The same, killed while it undoes by itself: the agent's own undo rather than a recovery's.
+///
+/// # Errors
+/// With the boundary after which something was left.
+pub fn is_undone_after_death_while_undoing(info: &KindInfo) -> anyhow::Result<()> {
+    if info.class == Class::OneShot {
+        // Once it has acted nothing is undone.
+        return Ok(());
+    }
+    for boundary in BOUNDARIES.iter().filter(|boundary| boundary.contains("undo")) {
+        let trial = Trial::set(info)?;
+        let points = Points::listen(&trial.state.join("points"))?;
+        let order = Order {
+            state: trial.state.clone(),
+            kind: info.kind.to_owned(),
+            config: trial.fault()?.config(),
+            target: trial.target()?,
+        };
+        let mut injector = start(&trial.state, &["--inject", &serde_json::to_string(&order)?])?;
+        kill_at(&points, &mut injector, "agent", boundary)?;
+        recover(&trial.state)?;
+        trial.is_as_before().with_context(|| format!("killed at {boundary}"))?;
+    }
+    Ok(())
+}
+
+fn start(state: &Path, arguments: &[&str]) -> anyhow::Result<Spawned> {
+    let mut command = Command::new(program()?);
+    command.args(arguments).env("SQUALL_CRASH_SOCKET", state.join("points"));
+    Spawned::start(&mut command)
+}
+
+/// Lets a process go on to a boundary and kills it there.
+fn kill_at(points: &Points, process: &mut Spawned, role: &str, boundary: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    let held: Mutex<Option<Point>> = Mutex::new(None);
+    while Instant::now() < deadline {
+        let Some(point) = points.next(Duration::from_millis(20))? else {
+            if let Ok(status) = process.wait(Duration::ZERO) {
+                bail!("it ended with {status} and never reached {boundary}");
+            }
+            continue;
+        };
+        if point.boundary == boundary {
+            ensure!(point.role == role, "{} is at {boundary}, not {role}", point.role);
+            process.signal(Signal::KILL)?;
+            process.wait(LIMIT)?;
+            drop(held);
+            return Ok(());
+        }
+    }
+    bail!("{boundary} was not reached within {LIMIT:?}")
+}
