@@ -7,7 +7,9 @@ use squall_tests::compliance::{assert_fault_compliance, crashes, documents, life
 use squall_tests::sandbox::Sandbox;
 
 fn inside(test: &str, demand: fn(&KindInfo) -> anyhow::Result<()>) {
-    let sandbox = Sandbox::new().with_own_pids().limit(Duration::from_secs(120));
+    let sandbox = Sandbox::new()
+        .with_own_pids()
+        .limit(Duration::from_secs(120));
     sandbox.run(test, || assert_fault_compliance(demand));
 }
 
@@ -23,17 +25,26 @@ fn the_example_of_every_fault_is_without_a_problem() {
 
 #[test]
 fn a_target_of_the_wrong_kind_is_refused_untouched() {
-    inside("a_target_of_the_wrong_kind_is_refused_untouched", refusal::wrong_target_is_refused);
+    inside(
+        "a_target_of_the_wrong_kind_is_refused_untouched",
+        refusal::wrong_target_is_refused,
+    );
 }
 
 #[test]
 fn a_target_that_is_gone_is_refused() {
-    inside("a_target_that_is_gone_is_refused", refusal::missing_target_is_refused);
+    inside(
+        "a_target_that_is_gone_is_refused",
+        refusal::missing_target_is_refused,
+    );
 }
 
 #[test]
 fn a_missing_right_is_refused_untouched() {
-    inside("a_missing_right_is_refused_untouched", refusal::missing_right_is_refused);
+    inside(
+        "a_missing_right_is_refused_untouched",
+        refusal::missing_right_is_refused,
+    );
 }
 
 #[test]
@@ -46,12 +57,18 @@ fn every_fault_is_seen_by_an_independent_reader_and_then_by_nobody() {
 
 #[test]
 fn every_fault_can_be_undone_again_and_again() {
-    inside("every_fault_can_be_undone_again_and_again", lifecycle::is_undone_twice);
+    inside(
+        "every_fault_can_be_undone_again_and_again",
+        lifecycle::is_undone_twice,
+    );
 }
 
 #[test]
 fn every_fault_can_be_undone_by_several_at_once() {
-    inside("every_fault_can_be_undone_by_several_at_once", lifecycle::is_undone_by_two_at_once);
+    inside(
+        "every_fault_can_be_undone_by_several_at_once",
+        lifecycle::is_undone_by_two_at_once,
+    );
 }
 
 #[test]

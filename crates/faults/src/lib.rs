@@ -2,8 +2,11 @@
 //!
 //! A fault touches the world through one door, [`host::Host`], which makes the undo durable first. `unsafe` lives in [`sys`] only.
 
+pub mod agent;
 pub mod crash;
 pub mod fault;
+pub mod frames;
+pub mod guard;
 pub mod host;
 pub mod journal;
 pub mod kind;
@@ -11,10 +14,14 @@ pub mod lease;
 pub mod protocol;
 pub mod recover;
 pub mod state_dir;
+pub mod serve;
+pub mod spawn;
 pub mod sys;
 pub mod undo;
 
 // One fault, one file, one line.
+pub mod cpu_pressure;
+pub mod memory_pressure;
 pub mod process_kill;
 pub mod process_pause;
 pub mod process_terminate;

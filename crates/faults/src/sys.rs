@@ -1,4 +1,9 @@
-//! The kernel's side: processes by pidfd, clocks, namespaces, netlink. All `unsafe` of this crate would live here; so far rustix's safe wrappers serve for everything.
+//! The kernel's side: processes by pidfd, clocks, namespaces, netlink, starting children. All `unsafe` of this crate lives here.
 
 pub mod clock;
 pub mod process;
+#[allow(
+    unsafe_code,
+    reason = "signal masks, signalfd and the time between fork and exec"
+)]
+pub mod spawn;

@@ -18,8 +18,15 @@ use squall_model::process::ProcessIdentity;
 /// When it was not built.
 pub fn program() -> anyhow::Result<PathBuf> {
     let ours = std::env::current_exe()?;
-    let folders = ours.ancestors().skip(1).take(2).map(|folder| folder.join("squall-crash"));
-    folders.into_iter().find(|path| path.is_file()).context("there is no squall-crash beside this program")
+    let folders = ours
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("squall-crash"));
+    folders
+        .into_iter()
+        .find(|path| path.is_file())
+        .context("there is no squall-crash beside this program")
 }
 
 /// Starts children and collects them.
@@ -33,7 +40,8 @@ impl Children {
 
     /// Collects those that have ended.
     pub fn reap(&self) {
-        self.all().retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+        self.all()
+            .retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
     }
 }
 
@@ -52,12 +60,19 @@ impl Spawner for Children {
     ) -> std::io::Result<Box<dyn Gated>> {
         let program = program().map_err(std::io::Error::other)?;
         let mut command = Command::new(program);
-        command.args(["serve-fault", kind]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .args(["serve-fault", kind])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let child = command.spawn()?;
         let identity = squall_faults::sys::process::identity(child.id())?;
         self.all().push(child);
         let identity = identity.ok_or_else(|| std::io::Error::other("the child is gone"))?;
-        Ok(Box::new(Waiting { children: self.clone(), identity, config: config.clone() }))
+        Ok(Box::new(Waiting {
+            children: self.clone(),
+            identity,
+            config: config.clone(),
+        }))
     }
 }
 
@@ -79,12 +94,22 @@ impl Gated for Waiting {
         let mut all = self.children.all();
         let child = all.iter_mut().find(|child| child.id() == self.identity.pid);
         let child = child.ok_or_else(|| failed(std::io::Error::other("it was collected")))?;
-        let input = child.stdin.as_mut().ok_or_else(|| failed(std::io::Error::other("no input")))?;
-        input.write_all(&squall_faults::serve::go(&self.config).map_err(failed)?).map_err(failed)?;
-        let output = child.stdout.take().ok_or_else(|| failed(std::io::Error::other("no output")))?;
+        let input = child
+            .stdin
+            .as_mut()
+            .ok_or_else(|| failed(std::io::Error::other("no input")))?;
+        input
+            .write_all(&squall_faults::serve::go(&self.config).map_err(failed)?)
+            .map_err(failed)?;
+        let output = child
+            .stdout
+            .take()
+            .ok_or_else(|| failed(std::io::Error::other("no output")))?;
         let mut line = String::new();
         // The whole test has a time limit; a child that dies ends the line.
-        BufReader::new(output).read_line(&mut line).map_err(failed)?;
+        BufReader::new(output)
+            .read_line(&mut line)
+            .map_err(failed)?;
         if line.trim() != squall_faults::serve::READY {
             return Err(failed(std::io::Error::other(format!("it said {line:?}"))));
         }

@@ -36,7 +36,9 @@ pub fn obey(order: &str) -> anyhow::Result<()> {
     let fault = build(&order.kind, order.config)?;
     let injection = Injection::begin(&order.state, &fault, order.target)?;
     injection.inject()?;
-    injection.undo().context("the journal does not know the injection")?;
+    injection
+        .undo()
+        .context("the journal does not know the injection")?;
     Ok(())
 }
 
@@ -69,7 +71,15 @@ fn die_at(info: &KindInfo, boundary: &str) -> anyhow::Result<()> {
     let points = Points::listen(&trial.state.join("points"))?;
     let is_undo = boundary.contains("undo");
     // The recovery meets the boundaries of an undo whatever the fault's class; a one-shot fault is only undone when it died on the way.
-    let first = if is_undo { if info.class == Class::OneShot { "after-intent" } else { "after-active" } } else { boundary };
+    let first = if is_undo {
+        if info.class == Class::OneShot {
+            "after-intent"
+        } else {
+            "after-active"
+        }
+    } else {
+        boundary
+    };
     let fault = trial.fault()?;
     let order = Order {
         state: trial.state.clone(),
@@ -97,7 +107,10 @@ pub fn is_undone_after_death_while_undoing(info: &KindInfo) -> anyhow::Result<()
         // Once it has acted nothing is undone.
         return Ok(());
     }
-    for boundary in BOUNDARIES.iter().filter(|boundary| boundary.contains("undo")) {
+    for boundary in BOUNDARIES
+        .iter()
+        .filter(|boundary| boundary.contains("undo"))
+    {
         let trial = Trial::set(info)?;
         let points = Points::listen(&trial.state.join("points"))?;
         let order = Order {
@@ -109,19 +122,28 @@ pub fn is_undone_after_death_while_undoing(info: &KindInfo) -> anyhow::Result<()
         let mut injector = start(&trial.state, &["--inject", &serde_json::to_string(&order)?])?;
         kill_at(&points, &mut injector, "agent", boundary)?;
         recover(&trial.state)?;
-        trial.is_as_before().with_context(|| format!("killed at {boundary}"))?;
+        trial
+            .is_as_before()
+            .with_context(|| format!("killed at {boundary}"))?;
     }
     Ok(())
 }
 
 fn start(state: &Path, arguments: &[&str]) -> anyhow::Result<Spawned> {
     let mut command = Command::new(program()?);
-    command.args(arguments).env("SQUALL_CRASH_SOCKET", state.join("points"));
+    command
+        .args(arguments)
+        .env("SQUALL_CRASH_SOCKET", state.join("points"));
     Spawned::start(&mut command)
 }
 
 /// Lets a process go on to a boundary and kills it there.
-fn kill_at(points: &Points, process: &mut Spawned, role: &str, boundary: &str) -> anyhow::Result<()> {
+fn kill_at(
+    points: &Points,
+    process: &mut Spawned,
+    role: &str,
+    boundary: &str,
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + LIMIT;
     let held: Mutex<Option<Point>> = Mutex::new(None);
     while Instant::now() < deadline {
@@ -132,7 +154,11 @@ fn kill_at(points: &Points, process: &mut Spawned, role: &str, boundary: &str) -
             continue;
         };
         if point.boundary == boundary {
-            ensure!(point.role == role, "{} is at {boundary}, not {role}", point.role);
+            ensure!(
+                point.role == role,
+                "{} is at {boundary}, not {role}",
+                point.role
+            );
             process.signal(Signal::KILL)?;
             process.wait(LIMIT)?;
             drop(held);

@@ -33,7 +33,12 @@ pub fn is_documented(info: &KindInfo) -> anyhow::Result<()> {
         for (key, property) in properties.into_iter().flatten() {
             has_description(&format!("{name}.{key}"), property)?;
         }
-        for choice in definition.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
+        for choice in definition
+            .get("oneOf")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             has_description(&format!("a choice of {name}"), choice)?;
         }
     }
@@ -41,10 +46,16 @@ pub fn is_documented(info: &KindInfo) -> anyhow::Result<()> {
 }
 
 fn has_description(name: &str, schema: &Value) -> anyhow::Result<()> {
-    let is_described = schema.get("description").and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+    let is_described = schema
+        .get("description")
+        .and_then(Value::as_str)
+        .is_some_and(|text| !text.is_empty());
     // A type that is used elsewhere is described there.
     let is_reference = schema.get("$ref").is_some();
-    ensure!(is_described || is_reference, "{name} has no description: write a doc comment");
+    ensure!(
+        is_described || is_reference,
+        "{name} has no description: write a doc comment"
+    );
     Ok(())
 }
 
@@ -54,9 +65,18 @@ fn has_description(name: &str, schema: &Value) -> anyhow::Result<()> {
 /// With the problems.
 pub fn example_parses(info: &KindInfo) -> anyhow::Result<()> {
     let step = info.example.trim().trim_start_matches("- ");
-    let rank_or_out = info.example.contains("rank") || info.example.contains("{out}") || info.example.contains("workload");
-    let workload = if rank_or_out { "workload: {training: {run: \"python train.py\", epochs: 10}}\n" } else { "" };
-    let text = format!("version: 1\ntitle: the example of {}\n{workload}method:\n  - {step}\n", info.kind);
+    let rank_or_out = info.example.contains("rank")
+        || info.example.contains("{out}")
+        || info.example.contains("workload");
+    let workload = if rank_or_out {
+        "workload: {training: {run: \"python train.py\", epochs: 10}}\n"
+    } else {
+        ""
+    };
+    let text = format!(
+        "version: 1\ntitle: the example of {}\n{workload}method:\n  - {step}\n",
+        info.kind
+    );
     let loaded = squall_model::load::read::<Faults>(&text, "example.yaml");
     match loaded {
         Ok(_) => Ok(()),

@@ -10,10 +10,15 @@ use super::trial::{Trial, all_say};
 
 fn injected(info: &KindInfo) -> anyhow::Result<(Trial, super::trial::Injection)> {
     let trial = Trial::set(info)?;
-    ensure!(!trial.is_seen()?, "the independent reading shows the fault before it is there");
+    ensure!(
+        !trial.is_seen()?,
+        "the independent reading shows the fault before it is there"
+    );
     let injection = trial.injection()?;
     let observations = injection.inject().context("inject")?;
-    let landed = observations.iter().any(|one| one.presence == Presence::Present);
+    let landed = observations
+        .iter()
+        .any(|one| one.presence == Presence::Present);
     ensure!(landed, "it does not say that it landed: {observations:?}");
     trial.becomes_seen()?;
     Ok((trial, injection))
@@ -21,7 +26,10 @@ fn injected(info: &KindInfo) -> anyhow::Result<(Trial, super::trial::Injection)>
 
 fn is_clean(outcome: Option<Outcome>) -> anyhow::Result<()> {
     let outcome = outcome.context("the journal does not know the injection")?;
-    ensure!(outcome.stuck.is_none() && outcome.unrecorded.is_none(), "{outcome:?}");
+    ensure!(
+        outcome.stuck.is_none() && outcome.unrecorded.is_none(),
+        "{outcome:?}"
+    );
     Ok(())
 }
 
@@ -35,7 +43,10 @@ pub fn is_seen_and_gone(info: &KindInfo) -> anyhow::Result<()> {
     if info.class != Class::OneShot {
         ensure!(!trial.is_seen()?, "the independent reading still shows it");
         let observations = injection.observed();
-        ensure!(all_say(&observations, Presence::Absent), "it does not say that it is gone: {observations:?}");
+        ensure!(
+            all_say(&observations, Presence::Absent),
+            "it does not say that it is gone: {observations:?}"
+        );
     }
     trial.is_as_before()
 }
@@ -72,10 +83,20 @@ pub fn is_undone_by_two_at_once(info: &KindInfo) -> anyhow::Result<()> {
         // A third knows the undo as data only, like another process.
         let third = scope.spawn(|| {
             start.wait();
-            undos.iter().rev().map(revert).collect::<Result<Vec<()>, _>>()
+            undos
+                .iter()
+                .rev()
+                .map(revert)
+                .collect::<Result<Vec<()>, _>>()
         });
-        let third = third.join().map_err(|_| anyhow::anyhow!("an undo panicked"));
-        let outcomes = handles.map(|handle| handle.join().map_err(|_| anyhow::anyhow!("an undo panicked")));
+        let third = third
+            .join()
+            .map_err(|_| anyhow::anyhow!("an undo panicked"));
+        let outcomes = handles.map(|handle| {
+            handle
+                .join()
+                .map_err(|_| anyhow::anyhow!("an undo panicked"))
+        });
         (outcomes, third)
     });
     let (outcomes, third) = outcomes;

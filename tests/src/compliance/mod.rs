@@ -17,7 +17,9 @@ use squall_model::syntax::KindInfo;
 ///
 /// # Errors
 /// With the faults that do not meet it.
-pub fn assert_fault_compliance(demand: impl Fn(&KindInfo) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub fn assert_fault_compliance(
+    demand: impl Fn(&KindInfo) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut failures = Vec::new();
     for info in kinds() {
         if let Err(error) = demand(info).with_context(|| info.kind) {
@@ -25,7 +27,12 @@ pub fn assert_fault_compliance(demand: impl Fn(&KindInfo) -> anyhow::Result<()>)
         }
     }
     if !failures.is_empty() {
-        bail!("{} of {} faults do not comply:\n{}", failures.len(), kinds().len(), failures.join("\n"));
+        bail!(
+            "{} of {} faults do not comply:\n{}",
+            failures.len(),
+            kinds().len(),
+            failures.join("\n")
+        );
     }
     Ok(())
 }

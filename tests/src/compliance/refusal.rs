@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-use squall_faults::fault::{Fault as _, Target};
+use squall_faults::fault::Target;
 use squall_model::syntax::{Class, KindInfo};
 
 use super::trial::{Injection, Trial, facts};
@@ -23,15 +23,25 @@ pub fn wrong_target_is_refused(info: &KindInfo) -> anyhow::Result<()> {
     let trial = Trial::set(info)?;
     let fault = trial.fault()?;
     let wrong = match trial.target()? {
-        Target::Host => Target::File { path: "/nowhere".into() },
+        Target::Host => Target::File {
+            path: "/nowhere".into(),
+        },
         Target::File { .. } | Target::Process { .. } | Target::Namespace { .. } => Target::Host,
     };
     let unmet = fault.fault().unmet(&wrong, &facts());
-    ensure!(unmet.iter().all(|one| !one.what.is_empty() && !one.remedy.is_empty()), "a word is missing: {unmet:?}");
+    ensure!(
+        unmet
+            .iter()
+            .all(|one| !one.what.is_empty() && !one.remedy.is_empty()),
+        "a word is missing: {unmet:?}"
+    );
     let injection = Injection::begin(&trial.state, &fault, wrong.clone())?;
     let refused = injection.inject();
     ensure!(refused.is_err(), "it acted on {wrong:?}");
-    ensure!(!injection.is_recorded(), "it recorded an intent on {wrong:?}");
+    ensure!(
+        !injection.is_recorded(),
+        "it recorded an intent on {wrong:?}"
+    );
     trial.is_as_before()
 }
 
@@ -53,7 +63,10 @@ pub fn missing_target_is_refused(info: &KindInfo) -> anyhow::Result<()> {
         Target::Host | Target::Namespace { .. } => return Ok(()),
     }
     let injection = Injection::begin(&trial.state, &fault, target)?;
-    ensure!(injection.inject().is_err(), "it acted on a target that is gone");
+    ensure!(
+        injection.inject().is_err(),
+        "it acted on a target that is gone"
+    );
     injection.undo();
     Ok(())
 }
@@ -71,19 +84,36 @@ pub fn missing_right_is_refused(info: &KindInfo) -> anyhow::Result<()> {
     let (unmet, acted) = std::thread::scope(|scope| {
         let without = scope.spawn(|| {
             let none = CapabilitySet::empty();
-            let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+            let sets = CapabilitySets {
+                effective: none,
+                permitted: none,
+                inheritable: none,
+            };
             set_capabilities(None, sets)?;
             let facts = facts();
-            let as_user = squall_faults::kind::HostFacts { root: false, ..facts };
+            let as_user = squall_faults::kind::HostFacts {
+                root: false,
+                ..facts
+            };
             let unmet = fault.fault().unmet(&target, &as_user);
-            ensure!(unmet.iter().all(|one| !one.what.is_empty() && !one.remedy.is_empty()), "a word is missing: {unmet:?}");
+            ensure!(
+                unmet
+                    .iter()
+                    .all(|one| !one.what.is_empty() && !one.remedy.is_empty()),
+                "a word is missing: {unmet:?}"
+            );
             Ok((unmet, injection.inject().is_ok()))
         });
-        without.join().map_err(|_| anyhow::anyhow!("the fault panicked"))?
+        without
+            .join()
+            .map_err(|_| anyhow::anyhow!("the fault panicked"))?
     })?;
     let needs_nothing = info.class == Class::Served;
     ensure!(needs_nothing || !acted, "it acted without any right");
-    ensure!(needs_nothing || !unmet.is_empty(), "it did not say beforehand that a right is missing");
+    ensure!(
+        needs_nothing || !unmet.is_empty(),
+        "it did not say beforehand that a right is missing"
+    );
     injection.undo();
     trial.is_as_before()
 }
@@ -91,7 +121,9 @@ pub fn missing_right_is_refused(info: &KindInfo) -> anyhow::Result<()> {
 /// Hands what was prepared to another user.
 fn give_away(prey: &mut Prey) -> anyhow::Result<()> {
     if prey.process.is_some() {
-        prey.process = Some(Spawned::start(Command::new("sleep").arg("3600").uid(NOBODY))?);
+        prey.process = Some(Spawned::start(
+            Command::new("sleep").arg("3600").uid(NOBODY),
+        )?);
     }
     if let Some(path) = &prey.file {
         let folder = path.parent().context("a folder")?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use squall_catalog::Faults;
-use squall_faults::fault::{Fault, FaultError, Target};
+use squall_faults::fault::{FaultError, Target};
 use squall_faults::host::Host;
 use squall_faults::journal::Journal;
 use squall_faults::journal::record::{About, Writer};
@@ -58,7 +58,10 @@ impl Trial {
     ///
     /// # Errors
     /// As [`Trial::set`], and as `change`.
-    pub fn set_with(info: &KindInfo, change: impl FnOnce(&mut Prey) -> anyhow::Result<()>) -> anyhow::Result<Self> {
+    pub fn set_with(
+        info: &KindInfo,
+        change: impl FnOnce(&mut Prey) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let recipe = recipe(info.kind)?;
         let folder = Folder::new()?;
         let state = folder.path().join("state");
@@ -69,7 +72,9 @@ impl Trial {
         fs::create_dir(&none)?;
         let mut prey = (recipe.prepare)(&place, Size::Small)?;
         change(&mut prey)?;
-        let scope = Scope::host().cgroup_root(&none).descendants(std::process::id());
+        let scope = Scope::host()
+            .cgroup_root(&none)
+            .descendants(std::process::id());
         let scope = prey.watched(scope, info.class != Class::OneShot);
         let before = HostSnapshot::take(&scope)?;
         for kind in recipe.shows_in {
@@ -77,7 +82,15 @@ impl Trial {
                 bail!("{kind} cannot be read here, so nothing can be proven: {reason}");
             }
         }
-        Ok(Self { info: *info, recipe, prey, state, scope, before, _folder: folder })
+        Ok(Self {
+            info: *info,
+            recipe,
+            prey,
+            state,
+            scope,
+            before,
+            _folder: folder,
+        })
     }
 
     /// The fault, from its config.
@@ -94,10 +107,19 @@ impl Trial {
     /// When the prey is gone already.
     pub fn target(&self) -> anyhow::Result<Target> {
         if let Some(process) = &self.prey.process {
-            let identity = squall_faults::sys::process::identity(process.pid())?.context("the prey is gone")?;
-            return Ok(Target::Process { identity, rank: None, command: "prey".to_owned() });
+            let identity = squall_faults::sys::process::identity(process.pid())?
+                .context("the prey is gone")?;
+            return Ok(Target::Process {
+                identity,
+                rank: None,
+                command: "prey".to_owned(),
+            });
         }
-        Ok(self.prey.file.clone().map_or(Target::Host, |path| Target::File { path }))
+        Ok(self
+            .prey
+            .file
+            .clone()
+            .map_or(Target::Host, |path| Target::File { path }))
     }
 
     /// An injection here and now.
@@ -139,11 +161,18 @@ impl Trial {
 
     fn left(&self) -> anyhow::Result<Vec<String>> {
         let after = HostSnapshot::take(&self.scope)?;
-        ensure!(after.blind() == self.before.blind(), "the reader sees less than before: {:?}", after.blind());
+        ensure!(
+            after.blind() == self.before.blind(),
+            "the reader sees less than before: {:?}",
+            after.blind()
+        );
         let prey = format!("pid {}", self.prey.pid());
         let is_spent = |name: &str| self.info.class == Class::OneShot && name == prey;
         let differences = self.before.diff(&after).into_iter();
-        Ok(differences.filter(|one| !is_spent(&one.name)).map(|one| one.to_string()).collect())
+        Ok(differences
+            .filter(|one| !is_spent(&one.name))
+            .map(|one| one.to_string())
+            .collect())
     }
 }
 
@@ -152,7 +181,8 @@ impl Trial {
 /// # Errors
 /// When the config is not one of that fault.
 pub fn build(kind: &str, config: serde_json::Value) -> anyhow::Result<Faults> {
-    Faults::parse(kind, config).map_err(|(path, because)| anyhow!("its recipe's config is wrong at `{path}`: {because}"))
+    Faults::parse(kind, config)
+        .map_err(|(path, because)| anyhow!("its recipe's config is wrong at `{path}`: {because}"))
 }
 
 /// The folder of the one run.
@@ -164,7 +194,9 @@ pub fn run_dir(state: &Path) -> PathBuf {
 pub fn facts() -> HostFacts {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let rights = line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+    let rights = line
+        .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
+        .unwrap_or(0);
     let may = |bit: u32| rights >> bit & 1 == 1;
     HostFacts {
         root: rustix::process::geteuid().is_root(),
@@ -172,7 +204,8 @@ pub fn facts() -> HostFacts {
         sys_admin: may(21),
         kill: may(5),
         nftables: true,
-        cores: std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
+        cores: std::thread::available_parallelism()
+            .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
         memory_total: 8 << 30,
         memory_available: 4 << 30,
         ..HostFacts::default()
@@ -207,7 +240,9 @@ impl Injection {
     }
 
     fn class(&self) -> Class {
-        let info = crate::catalogue::kinds().iter().find(|info| info.kind == self.fault.kind());
+        let info = crate::catalogue::kinds()
+            .iter()
+            .find(|info| info.kind == self.fault.kind());
         info.map_or(Class::Lasting, |info| info.class)
     }
 
@@ -226,7 +261,14 @@ impl Injection {
             mechanism: self.fault.fault().mechanism(&facts()),
         };
         let (journal, children) = (Arc::clone(&self.journal), Arc::new(self.children.clone()));
-        let mut host = Host::new(journal, self.id.clone(), about, 1, Arc::new(AtomicBool::new(false)), children);
+        let mut host = Host::new(
+            journal,
+            self.id.clone(),
+            about,
+            1,
+            Arc::new(AtomicBool::new(false)),
+            children,
+        );
         self.fault.fault().inject(&self.target, &mut host)?;
         let observations = self.observe(&host.changes());
         host.land(None, observations.clone())?;
@@ -241,14 +283,21 @@ impl Injection {
     pub fn observed(&self) -> Vec<Observation> {
         let changes = {
             let journal = squall_faults::undo::perform::locked(&self.journal);
-            journal.state().get(&self.id).map(|one| one.undos.clone()).unwrap_or_default()
+            journal
+                .state()
+                .get(&self.id)
+                .map(|one| one.undos.clone())
+                .unwrap_or_default()
         };
         self.observe(&changes)
     }
 
     /// Whether anything was recorded.
     pub fn is_recorded(&self) -> bool {
-        squall_faults::undo::perform::locked(&self.journal).state().get(&self.id).is_some()
+        squall_faults::undo::perform::locked(&self.journal)
+            .state()
+            .get(&self.id)
+            .is_some()
     }
 
     /// Undoes it.
@@ -261,7 +310,11 @@ impl Injection {
     /// The undos, as data.
     pub fn undos(&self) -> Vec<squall_faults::undo::Undo> {
         let journal = squall_faults::undo::perform::locked(&self.journal);
-        journal.state().get(&self.id).map(|one| one.undos.clone()).unwrap_or_default()
+        journal
+            .state()
+            .get(&self.id)
+            .map(|one| one.undos.clone())
+            .unwrap_or_default()
     }
 
     /// The journal, for a second undo beside the first.

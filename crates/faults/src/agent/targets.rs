@@ -1,0 +1,295 @@
+//! What a selector means right now: resolved anew at each injection, inside the selector and its bound.
+
+use super::procs::{self, Proc};
+use crate::fault::Target;
+use squall_model::seed;
+use squall_model::timing::Selector;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// The variable that marks each process of an owned workload.
+pub const MARK: &str = "SQUALL_WORKLOAD";
+
+/// What resolving may know beside the selector.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// The mark of the owned workload, and its first process.
+    pub mark: Option<String>,
+    pub root: Option<u32>,
+    /// Ranks that a hook has announced, by the kernel's word on their pid.
+    pub announced: BTreeMap<u32, u32>,
+    /// Squall's own processes of this run. Never targets.
+    pub own: BTreeSet<u32>,
+    /// The run's seed.
+    pub seed: u64,
+    /// Names the choice when there are more candidates than the bound allows.
+    pub choice: Vec<u8>,
+}
+
+/// Why nothing can be acted on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NoTarget(pub String);
+
+/// The targets of `selector`: at least one, at most as many as it allows.
+pub fn resolve(selector: &Selector, scope: &Scope) -> Result<Vec<Target>, NoTarget> {
+    let none = |because: String| Err(NoTarget(because));
+    let most = selector.at_most.unwrap_or(1) as usize;
+    if selector.host == Some(true) {
+        return Ok(vec![Target::Host]);
+    }
+    if let Some(pattern) = &selector.file {
+        return newest_file(pattern).map(|path| vec![Target::File { path }]);
+    }
+    if let Some(name) = &selector.namespace {
+        return namespace(name).map(|path| vec![Target::Namespace { path }]);
+    }
+    let found = if let Some(rank) = selector.rank {
+        ranked(rank, scope)?
+    } else if selector.workload == Some(true) {
+        // The tree is one thing: its first process, and as many below it as the bound allows.
+        let mut tree = workload(scope)?;
+        tree.truncate(most.max(1));
+        tree
+    } else if let Some(pid) = selector.pid {
+        vec![by_pid(pid, scope)?]
+    } else if let Some(path) = &selector.pid_file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| NoTarget(format!("the pid file {path} cannot be read: {error}")))?;
+        let pid = text
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse().ok());
+        vec![by_pid(
+            pid.ok_or_else(|| NoTarget(format!("the pid file {path} holds no pid")))?,
+            scope,
+        )?]
+    } else if let Some(pattern) = &selector.command {
+        commanded(pattern, scope)?
+    } else {
+        return none("the selector names nothing".into());
+    };
+    let chosen = choose(found, most, scope);
+    let targets: Vec<Target> = chosen
+        .into_iter()
+        .filter_map(|process| process_target(&process, selector.rank))
+        .collect();
+    if targets.is_empty() {
+        none("the process ended while it was looked up".into())
+    } else {
+        Ok(targets)
+    }
+}
+
+/// Picks at most `most`, by the run's seed, in an order that does not depend on how they were found.
+fn choose(mut found: Vec<Proc>, most: usize, scope: &Scope) -> Vec<Proc> {
+    if found.len() <= most {
+        return found;
+    }
+    let mut chosen = Vec::new();
+    while chosen.len() < most && !found.is_empty() {
+        let draw = (chosen.len() as u64).to_le_bytes();
+        let at = if found.len() == 1 {
+            0
+        } else {
+            seed::index(scope.seed, &[b"target", &scope.choice, &draw], found.len())
+        };
+        chosen.push(found.remove(at));
+    }
+    chosen
+}
+
+fn process_target(process: &Proc, rank: Option<u32>) -> Option<Target> {
+    let identity =
+        procs::identity(process.pid).filter(|found| found.start_time == process.start_time)?;
+    let command: String = procs::command(process.pid).chars().take(120).collect();
+    Some(Target::Process {
+        identity,
+        rank,
+        command,
+    })
+}
+
+fn alive(process: &Proc) -> bool {
+    !matches!(process.state, 'Z' | 'X') && !process.kernel && process.pid != 1
+}
+
+fn table() -> Result<BTreeMap<u32, Proc>, NoTarget> {
+    procs::all().map_err(|error| NoTarget(format!("/proc cannot be read: {error}")))
+}
+
+/// Every living process of the owned workload, its first one first, then by start.
+fn workload(scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
+    let Some(mark) = &scope.mark else {
+        return Err(NoTarget("this run has no workload of its own".into()));
+    };
+    let marked = |process: &Proc| procs::sets(&procs::environment(process.pid), MARK, mark);
+    let mut tree: Vec<Proc> = table()?
+        .into_values()
+        .filter(|process| alive(process) && !scope.own.contains(&process.pid))
+        .filter(|process| Some(process.pid) == scope.root || marked(process))
+        .collect();
+    tree.sort_by_key(|process| {
+        (
+            Some(process.pid) != scope.root,
+            process.start_time,
+            process.pid,
+        )
+    });
+    if tree.is_empty() {
+        Err(NoTarget("no process of the workload is left".into()))
+    } else {
+        Ok(tree)
+    }
+}
+
+/// The topmost process that carries the rank: data-loader workers inherit the variable.
+fn ranked(rank: u32, scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
+    if let Some(process) = scope.announced.get(&rank).and_then(|pid| procs::read(*pid))
+        && alive(&process)
+        && !scope.own.contains(&process.pid)
+    {
+        return Ok(vec![process]);
+    }
+    let text = rank.to_string();
+    let carriers: BTreeMap<u32, Proc> = workload(scope)?
+        .into_iter()
+        .filter(|process| procs::sets(&procs::environment(process.pid), "RANK", &text))
+        .map(|process| (process.pid, process))
+        .collect();
+    let topmost = carriers
+        .values()
+        .filter(|process| !carriers.contains_key(&process.parent));
+    // After a restart the old one may still be going down: the youngest is the one that trains.
+    topmost
+        .max_by_key(|process| (process.start_time, process.pid))
+        .map(|process| vec![process.clone()])
+        .ok_or_else(|| NoTarget(format!("no process of the workload carries RANK={rank}")))
+}
+
+fn by_pid(pid: u32, scope: &Scope) -> Result<Proc, NoTarget> {
+    let process = procs::read(pid)
+        .filter(alive)
+        .ok_or_else(|| NoTarget(format!("process {pid} does not run")))?;
+    if scope.own.contains(&pid) || is_squall(pid) {
+        return Err(NoTarget(format!("process {pid} is Squall's own")));
+    }
+    if !ours(pid) {
+        return Err(NoTarget(format!("process {pid} belongs to another user")));
+    }
+    Ok(process)
+}
+
+fn commanded(pattern: &str, scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
+    let regex = regex::Regex::new(pattern)
+        .map_err(|error| NoTarget(format!("the pattern `{pattern}` cannot be read: {error}")))?;
+    let mut found: Vec<Proc> = table()?
+        .into_values()
+        .filter(|process| alive(process) && !scope.own.contains(&process.pid))
+        .filter(|process| regex.is_match(&procs::command(process.pid)))
+        .filter(|process| ours(process.pid) && !is_squall(process.pid))
+        .collect();
+    found.sort_by_key(|process| (process.start_time, process.pid));
+    if found.is_empty() {
+        return Err(NoTarget(format!(
+            "no process of this user has a command line that matches `{pattern}`"
+        )));
+    }
+    Ok(found)
+}
+
+/// Root may act on anyone, others on their own processes.
+fn ours(pid: u32) -> bool {
+    let us = rustix::process::geteuid();
+    us.is_root() || procs::user(pid) == Some(us.as_raw())
+}
+
+/// Runs the same program file as this process.
+fn is_squall(pid: u32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let file = |path: String| {
+        std::fs::metadata(path)
+            .ok()
+            .map(|meta| (meta.dev(), meta.ino()))
+    };
+    let own = file("/proc/self/exe".into());
+    own.is_some() && file(format!("/proc/{pid}/exe")) == own
+}
+
+/// `*` and `?` in the last part; the newest regular file that matches.
+fn newest_file(pattern: &str) -> Result<PathBuf, NoTarget> {
+    let path = Path::new(pattern);
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("");
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let unreadable =
+        |error: std::io::Error| NoTarget(format!("{} cannot be read: {error}", folder.display()));
+    let mut newest: Option<(SystemTime, PathBuf)> = None;
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        if !entry
+            .file_name()
+            .to_str()
+            .is_some_and(|found| matches(name.as_bytes(), found.as_bytes()))
+        {
+            continue;
+        }
+        // Not through a symbolic link: what it points to was not named.
+        let Ok(meta) = std::fs::symlink_metadata(entry.path()) else {
+            continue;
+        };
+        let key = (
+            meta.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            entry.path(),
+        );
+        if meta.is_file() && newest.as_ref().is_none_or(|newest| *newest < key) {
+            newest = Some(key);
+        }
+    }
+    newest
+        .map(|(_, path)| path)
+        .ok_or_else(|| NoTarget(format!("no regular file matches `{pattern}`")))
+}
+
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => (0..=text.len()).any(|skip| matches(rest, &text[skip..])),
+        (Some((b'?', rest)), Some((_, tail))) => matches(rest, tail),
+        (Some((one, rest)), Some((other, tail))) => one == other && matches(rest, tail),
+        _ => false,
+    }
+}
+
+fn namespace(name: &str) -> Result<PathBuf, NoTarget> {
+    let path = if name.contains('/') {
+        PathBuf::from(name)
+    } else {
+        Path::new("/run/netns").join(name)
+    };
+    let allowed = ["/proc/", "/run/netns/", "/var/run/netns/"]
+        .iter()
+        .any(|root| path.starts_with(root));
+    if !allowed {
+        return Err(NoTarget(format!(
+            "{} is not below /proc or /run/netns",
+            path.display()
+        )));
+    }
+    match std::fs::metadata(&path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(NoTarget(format!(
+            "the namespace {} cannot be opened: {error}",
+            path.display()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+use super::{Scope, matches, resolve};
+use crate::fault::Target;
+use squall_model::timing::Selector;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+struct Tree(Child);
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.0.kill().unwrap_or_default();
+        self.0.wait().ok();
+    }
+}
+
+fn start(mark: &str, script: &str) -> Tree {
+    Tree(
+        Command::new("sh")
+            .args(["-c", script])
+            .env("SQUALL_WORKLOAD", mark)
+            .spawn()
+            .unwrap(),
+    )
+}
+
+fn scope(mark: &str, tree: &Tree) -> Scope {
+    Scope {
+        mark: Some(mark.into()),
+        root: Some(tree.0.id()),
+        seed: 7,
+        ..Scope::default()
+    }
+}
+
+fn pids(selector: &Selector, scope: &Scope) -> Vec<u32> {
+    let targets = resolve(selector, scope).unwrap();
+    targets
+        .iter()
+        .map(|target| {
+            if let Target::Process { identity, .. } = target {
+                identity.pid
+            } else {
+                0
+            }
+        })
+        .collect()
+}
+
+fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it did not happen in time");
+        std::thread::yield_now();
+    }
+}
+
+fn command(pid: u32) -> String {
+    super::procs::command(pid)
+}
+
+#[test]
+fn a_rank_is_its_topmost_process_not_a_worker_that_inherited_the_variable() {
+    let mark = format!("rank-{}", std::process::id());
+    // A supervisor, a rank below it, and two workers below the rank.
+    let tree = start(
+        &mark,
+        "RANK=1 sh -c 'sleep 61 & sleep 62 & wait' & RANK=10 sleep 63 & wait",
+    );
+    let scope = scope(&mark, &tree);
+    let everything = Selector {
+        workload: Some(true),
+        at_most: Some(9),
+        ..Selector::default()
+    };
+    until(|| {
+        resolve(&everything, &scope)
+            .is_ok_and(|found| found.len() == 5)
+            .then_some(())
+    });
+    let rank = Selector {
+        rank: Some(1),
+        ..Selector::default()
+    };
+    let found = until(|| {
+        let found = pids(&rank, &scope);
+        (found.len() == 1 && command(found[0]).starts_with("sh -c sleep 61")).then_some(found[0])
+    });
+    assert_ne!(found, tree.0.id());
+    assert_eq!(
+        pids(&everything, &scope)[0],
+        tree.0.id(),
+        "the first process comes first"
+    );
+    let none = resolve(
+        &Selector {
+            rank: Some(2),
+            ..Selector::default()
+        },
+        &scope,
+    )
+    .unwrap_err();
+    assert_eq!(none.0, "no process of the workload carries RANK=2");
+    for pid in pids(&everything, &scope).into_iter().skip(1) {
+        let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+    }
+}
+
+#[test]
+fn a_command_never_means_squall_itself_and_the_bound_holds_with_a_seeded_choice() {
+    let marks: Vec<Tree> = (0..4).map(|_| start("x", "exec sleep 9471")).collect();
+    let mut scope = Scope {
+        seed: 3,
+        ..Scope::default()
+    };
+    let mut selector = Selector {
+        command: Some("^sleep 9471$".into()),
+        at_most: Some(9),
+        ..Selector::default()
+    };
+    until(|| {
+        resolve(&selector, &scope)
+            .is_ok_and(|found| found.len() == 4)
+            .then_some(())
+    });
+    selector.at_most = None;
+    let first = pids(&selector, &scope);
+    assert_eq!(first.len(), 1, "one target unless the file says more");
+    assert_eq!(
+        first,
+        pids(&selector, &scope),
+        "the same seed and occasion choose the same"
+    );
+    let chosen: std::collections::BTreeSet<u32> = (0..32u8)
+        .flat_map(|occasion| {
+            scope.choice = vec![occasion];
+            pids(&selector, &scope)
+        })
+        .collect();
+    assert!(chosen.len() > 1, "other occasions choose anew");
+    drop(marks);
+
+    let own = std::fs::read_to_string("/proc/self/cmdline").unwrap();
+    let own = regex::escape(own.split('\0').next().unwrap());
+    let selector = Selector {
+        command: Some(format!("^{own}")),
+        ..Selector::default()
+    };
+    assert!(resolve(&selector, &scope).is_err());
+    let selector = Selector {
+        pid: Some(std::process::id()),
+        ..Selector::default()
+    };
+    assert!(
+        resolve(&selector, &scope)
+            .unwrap_err()
+            .0
+            .ends_with("is Squall's own")
+    );
+    let init = Selector {
+        pid: Some(1),
+        ..Selector::default()
+    };
+    assert!(resolve(&init, &scope).is_err());
+}
+
+#[test]
+fn a_file_is_the_newest_match_and_never_a_link() {
+    let folder = std::env::temp_dir().join(format!("squall-files-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let time = |seconds| std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    for (name, seconds) in [("step-1.ckpt", 30), ("step-2.ckpt", 20), ("other", 90)] {
+        std::fs::File::create(folder.join(name))
+            .unwrap()
+            .set_modified(time(seconds))
+            .unwrap();
+    }
+    std::os::unix::fs::symlink("/etc/passwd", folder.join("step-9.ckpt")).unwrap();
+    let pattern = folder.join("step-*.ckpt").to_str().unwrap().to_owned();
+    let selector = Selector {
+        file: Some(pattern),
+        ..Selector::default()
+    };
+    let found = resolve(&selector, &Scope::default()).unwrap();
+    assert_eq!(
+        found,
+        [Target::File {
+            path: folder.join("step-1.ckpt")
+        }]
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(resolve(&selector, &Scope::default()).is_err());
+}
+
+#[test]
+fn patterns_match_like_a_shell() {
+    for (pattern, text, expected) in [
+        ("a*c", "abbc", true),
+        ("a*c", "abb", false),
+        ("?", "x", true),
+        ("?", "", false),
+        ("*", "", true),
+        ("a", "ab", false),
+    ] {
+        assert_eq!(
+            matches(pattern.as_bytes(), text.as_bytes()),
+            expected,
+            "{pattern} {text}"
+        );
+    }
+}
