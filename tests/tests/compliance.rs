@@ -15,12 +15,12 @@ fn inside(test: &str, demand: fn(&KindInfo) -> anyhow::Result<()>) {
 
 #[test]
 fn every_fault_is_documented() {
-    assert_fault_compliance(documents::is_documented).unwrap();
+    assert_fault_compliance(documents::is_documented).unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 #[test]
 fn the_example_of_every_fault_is_without_a_problem() {
-    assert_fault_compliance(documents::example_parses).unwrap();
+    assert_fault_compliance(documents::example_parses).unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 #[test]

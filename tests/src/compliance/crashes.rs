@@ -1,9 +1,8 @@
 //! `kill -9` at every journal boundary, and then the recovery that the next command is. What guard and agent do then is shown by cells of the
 //! crash matrix, with the real `squall`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -15,13 +14,13 @@ use squall_model::syntax::{Class, FaultList as _, KindInfo};
 
 use super::children::program;
 use super::trial::{Injection, LIMIT, Trial, build};
-use crate::crash::points::{BOUNDARIES, Point, Points};
+use crate::crash::points::{BOUNDARIES, Points};
 use crate::spawned::Spawned;
 
 /// What a process that is to die is told to do, as `--inject JSON`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Order {
-    state: std::path::PathBuf,
+    state: PathBuf,
     kind: String,
     config: serde_json::Value,
     target: Target,
@@ -68,7 +67,7 @@ pub fn is_undone_after_death(info: &KindInfo) -> anyhow::Result<()> {
 
 fn die_at(info: &KindInfo, boundary: &str) -> anyhow::Result<()> {
     let trial = Trial::set(info)?;
-    let points = Points::listen(&trial.state.join("points"))?;
+    let points = Points::listen(&short_path()?)?;
     let is_undo = boundary.contains("undo");
     // The recovery meets the boundaries of an undo whatever the fault's class; a one-shot fault is only undone when it died on the way.
     let first = if is_undo {
@@ -87,13 +86,14 @@ fn die_at(info: &KindInfo, boundary: &str) -> anyhow::Result<()> {
         config: fault.config(),
         target: trial.target()?,
     };
-    let mut injector = start(&trial.state, &["--inject", &serde_json::to_string(&order)?])?;
+    let mut injector = start(&points, &["--inject", &serde_json::to_string(&order)?])?;
     kill_at(&points, &mut injector, "agent", first)?;
     if is_undo {
         let state = trial.state.to_string_lossy().into_owned();
-        let mut recovery = start(&trial.state, &["--recover", &state])?;
+        let mut recovery = start(&points, &["--recover", &state])?;
         kill_at(&points, &mut recovery, "recovery", boundary)?;
     }
+    drop(points);
     recover(&trial.state)?;
     trial.is_as_before()
 }
@@ -112,15 +112,16 @@ pub fn is_undone_after_death_while_undoing(info: &KindInfo) -> anyhow::Result<()
         .filter(|boundary| boundary.contains("undo"))
     {
         let trial = Trial::set(info)?;
-        let points = Points::listen(&trial.state.join("points"))?;
+        let points = Points::listen(&short_path()?)?;
         let order = Order {
             state: trial.state.clone(),
             kind: info.kind.to_owned(),
             config: trial.fault()?.config(),
             target: trial.target()?,
         };
-        let mut injector = start(&trial.state, &["--inject", &serde_json::to_string(&order)?])?;
+        let mut injector = start(&points, &["--inject", &serde_json::to_string(&order)?])?;
         kill_at(&points, &mut injector, "agent", boundary)?;
+        drop(points);
         recover(&trial.state)?;
         trial
             .is_as_before()
@@ -129,11 +130,17 @@ pub fn is_undone_after_death_while_undoing(info: &KindInfo) -> anyhow::Result<()
     Ok(())
 }
 
-fn start(state: &Path, arguments: &[&str]) -> anyhow::Result<Spawned> {
+/// Not below the state folder: the length of a socket's path is limited, that of a checkout's is not. Others have our pid in their namespace.
+fn short_path() -> anyhow::Result<PathBuf> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    Ok(std::env::temp_dir().join(format!("points-{}-{}", std::process::id(), now.as_nanos())))
+}
+
+fn start(points: &Points, arguments: &[&str]) -> anyhow::Result<Spawned> {
     let mut command = Command::new(program()?);
     command
         .args(arguments)
-        .env("SQUALL_CRASH_SOCKET", state.join("points"));
+        .env("SQUALL_CRASH_SOCKET", points.path());
     Spawned::start(&mut command)
 }
 
@@ -145,11 +152,11 @@ fn kill_at(
     boundary: &str,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + LIMIT;
-    let held: Mutex<Option<Point>> = Mutex::new(None);
+    let mut passed = Vec::new();
     while Instant::now() < deadline {
         let Some(point) = points.next(Duration::from_millis(20))? else {
             if let Ok(status) = process.wait(Duration::ZERO) {
-                bail!("it ended with {status} and never reached {boundary}");
+                bail!("it ended with {status} and never reached {boundary}, only {passed:?}");
             }
             continue;
         };
@@ -161,9 +168,9 @@ fn kill_at(
             );
             process.signal(Signal::KILL)?;
             process.wait(LIMIT)?;
-            drop(held);
             return Ok(());
         }
+        passed.push(point.boundary.clone());
     }
     bail!("{boundary} was not reached within {LIMIT:?}")
 }

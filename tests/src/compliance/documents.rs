@@ -26,9 +26,15 @@ pub fn is_documented(info: &KindInfo) -> anyhow::Result<()> {
     ensure!(!info.targets.is_empty(), "it accepts no target");
     recipe(info.kind)?;
     let mut generator = SchemaGenerator::default();
-    Faults::config_schema(info.kind, &mut generator).context("it has no schema")?;
-    for (name, definition) in generator.definitions() {
-        has_description(name, definition)?;
+    let schema = Faults::config_schema(info.kind, &mut generator).context("it has no schema")?;
+    let own = (info.kind.to_owned(), schema.to_value());
+    for (name, definition) in generator
+        .definitions()
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .chain([own])
+    {
+        has_description(&name, &definition)?;
         let properties = definition.get("properties").and_then(Value::as_object);
         for (key, property) in properties.into_iter().flatten() {
             has_description(&format!("{name}.{key}"), property)?;
@@ -69,7 +75,7 @@ pub fn example_parses(info: &KindInfo) -> anyhow::Result<()> {
         || info.example.contains("{out}")
         || info.example.contains("workload");
     let workload = if rank_or_out {
-        "workload: {training: {run: \"python train.py\", epochs: 10}}\n"
+        "workload: {training: {run: \"python train.py\", epochs: 40}}\n"
     } else {
         ""
     };

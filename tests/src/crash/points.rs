@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -13,7 +13,17 @@ pub use squall_faults::crash::BOUNDARIES;
 
 /// Where the processes of a run report.
 #[derive(Debug)]
-pub struct Points(UnixListener);
+pub struct Points {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Points {
+    fn drop(&mut self) {
+        // It may be gone with the folder it was in.
+        std::fs::remove_file(&self.path).ok();
+    }
+}
 
 /// A process that waits at a boundary. It goes on when this is dropped.
 #[derive(Debug)]
@@ -40,7 +50,15 @@ impl Points {
         let listener =
             UnixListener::bind(path).with_context(|| format!("listen at {}", path.display()))?;
         listener.set_nonblocking(true)?;
-        Ok(Self(listener))
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The next process at a boundary, if one comes within `wait`.
@@ -48,7 +66,7 @@ impl Points {
     /// # Errors
     /// When what it says is not understood.
     pub fn next(&self, wait: Duration) -> anyhow::Result<Option<Point>> {
-        let mut waited = [PollFd::new(&self.0, PollFlags::IN)];
+        let mut waited = [PollFd::new(&self.listener, PollFlags::IN)];
         let timeout = Timespec {
             tv_sec: i64::try_from(wait.as_secs())?,
             tv_nsec: i64::from(wait.subsec_nanos()),
@@ -58,7 +76,7 @@ impl Points {
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        let Ok((stream, _)) = self.0.accept() else {
+        let Ok((stream, _)) = self.listener.accept() else {
             return Ok(None);
         };
         stream.set_nonblocking(false)?;
