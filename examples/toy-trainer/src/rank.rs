@@ -54,7 +54,7 @@ impl Environment {
 
 /// Trains as one rank; returns the exit code.
 pub(crate) fn run(options: &Options) -> Result<u8> {
-    signal::catch_termination();
+    signal::catch_termination().context("catching SIGTERM")?;
     let environment = Environment::read()?;
     let (rank, world) = (environment.rank as u32, options.world as u32);
     let mut observer = Observer::new(

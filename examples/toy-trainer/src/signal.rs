@@ -1,33 +1,22 @@
 //! Remembers that SIGTERM arrived.
 //!
-//! The handler only sets a flag; who cares looks at it at a place of their own choosing. This file holds the only
-//! unsafe code of the package: the standard library and rustix offer no safe way to install a handler.
+//! The handler only sets a flag; who cares looks at it at a place of their own choosing.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-static TERMINATION_REQUESTED: AtomicBool = AtomicBool::new(false);
-
-/// SIGTERM on every Linux architecture.
-const SIGTERM: i32 = 15;
-
-extern "C" fn remember(_signal: i32) {
-    TERMINATION_REQUESTED.store(true, Ordering::SeqCst);
-}
+static TERMINATION_REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// From now on SIGTERM does not end this process but is remembered.
-#[expect(
-    unsafe_code,
-    reason = "installing a signal handler is a call of the C library"
-)]
-pub(crate) fn catch_termination() {
-    unsafe extern "C" {
-        fn signal(signal: i32, handler: extern "C" fn(i32)) -> usize;
-    }
-    // SAFETY: the signature is that of signal(3); the handler only stores to an atomic, which is async-signal-safe.
-    unsafe { signal(SIGTERM, remember) };
+pub(crate) fn catch_termination() -> io::Result<()> {
+    let flag = Arc::clone(TERMINATION_REQUESTED.get_or_init(Arc::default));
+    signal_hook::flag::register(signal_hook::consts::SIGTERM, flag).map(drop)
 }
 
 /// Whether SIGTERM has arrived.
 pub(crate) fn termination_requested() -> bool {
-    TERMINATION_REQUESTED.load(Ordering::SeqCst)
+    TERMINATION_REQUESTED
+        .get()
+        .is_some_and(|flag| flag.load(Ordering::SeqCst))
 }

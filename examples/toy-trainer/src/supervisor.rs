@@ -13,7 +13,7 @@ use crate::signal;
 
 /// Trains to the end with up to `max_restarts` restarts; returns the exit code.
 pub(crate) fn run(options: &Options) -> Result<u8> {
-    signal::catch_termination();
+    signal::catch_termination().context("catching SIGTERM")?;
     std::fs::create_dir_all(&options.out)
         .map_err(|error| Failure::usage(format!("--out {}: {error}", options.out.display())))?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listening for ranks")?;

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::sync::OnceLock;
 
 /// The most columns of a source line that are shown; longer lines are cut around the caret.
-const COLUMNS_MAX: usize = 100;
+const COLUMNS_MAX: usize = 120;
 
 /// Hooks for colour. Every part arrives complete and without line breaks; the default leaves it as it is.
 pub trait Style {
@@ -145,8 +145,14 @@ fn window(source: &str, span: Location) -> (String, usize, usize) {
         .map_or(source.len(), |at| start + at);
     let end = end.min(line_end);
     // A line may be a megabyte; no more of it than can be shown is looked at.
-    let from = back(source, line_start, start, 60);
-    let to = forth(source, start, line_end, COLUMNS_MAX);
+    let fits = forth(source, line_start, line_end, COLUMNS_MAX) == line_end;
+    let (from, to) = if fits {
+        (line_start, line_end)
+    } else {
+        let from = back(source, line_start, start, COLUMNS_MAX / 2);
+        let room = COLUMNS_MAX.saturating_sub(width::of_str(&source[from..start]));
+        (from, forth(source, start, line_end, room))
+    };
     let end = end.min(to);
     let whole = masked(&shown(&source[from..to]));
     let lead = if from > line_start { "…" } else { "" };
@@ -164,7 +170,7 @@ fn boundary(source: &str, at: usize) -> usize {
     at
 }
 
-/// The byte at most `columns` before `at`, unless the rest of the line is short enough to be kept whole.
+/// The first byte of the last `columns` before `at`.
 fn back(source: &str, line_start: usize, at: usize, columns: usize) -> usize {
     let mut seen = 0;
     for (offset, c) in source[line_start..at].char_indices().rev() {
@@ -176,6 +182,7 @@ fn back(source: &str, line_start: usize, at: usize, columns: usize) -> usize {
     line_start
 }
 
+/// The byte past the first `columns` from `at`, at most `line_end`.
 fn forth(source: &str, at: usize, line_end: usize, columns: usize) -> usize {
     let mut seen = 0;
     for (offset, c) in source[at..line_end].char_indices() {

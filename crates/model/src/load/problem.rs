@@ -2,6 +2,7 @@
 
 use super::tree::{Node, PathSegment};
 use crate::diagnostic::{Diagnostic, Location};
+use std::collections::HashSet;
 
 /// The most problems that are reported for one file.
 pub const PROBLEMS_MAX: usize = 100;
@@ -115,9 +116,9 @@ pub(crate) struct Problems {
     found: Vec<Diagnostic>,
     left_out: usize,
     /// Paths at which something else than what was written stands in for it; later passes stay silent about them.
-    replaced: Vec<Vec<PathSegment>>,
+    replaced: HashSet<Vec<PathSegment>>,
     /// Maps that lack a key or have one too many: later passes stay silent about the map itself.
-    incomplete: Vec<Vec<PathSegment>>,
+    incomplete: HashSet<Vec<PathSegment>>,
 }
 
 impl Problems {
@@ -130,6 +131,9 @@ impl Problems {
     }
 
     pub(crate) fn add(&mut self, root: &Node, at: At<'_>, focus: Focus, problem: Problem) {
+        if self.is_full() {
+            return self.count_only();
+        }
         let path = at.path();
         let place = match focus {
             Focus::Value => root.place(&path).focus(),
@@ -142,19 +146,29 @@ impl Problems {
     }
 
     fn push(&mut self, diagnostic: Diagnostic) {
-        if self.found.len() < PROBLEMS_MAX {
-            self.found.push(diagnostic);
+        if self.is_full() {
+            self.count_only();
         } else {
-            self.left_out += 1;
+            self.found.push(diagnostic);
         }
     }
 
+    /// Whether further problems are only counted; nothing costly need be done for them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.found.len() >= PROBLEMS_MAX
+    }
+
+    /// Counts a problem that is not shown.
+    pub(crate) fn count_only(&mut self) {
+        self.left_out += 1;
+    }
+
     pub(crate) fn replaced(&mut self, at: At<'_>) {
-        self.replaced.push(at.path());
+        self.replaced.insert(at.path());
     }
 
     pub(crate) fn incomplete(&mut self, at: At<'_>) {
-        self.incomplete.push(at.path());
+        self.incomplete.insert(at.path());
     }
 
     /// Whether a later pass should stay silent about `at`, since what stands there is not what was written.
@@ -164,10 +178,7 @@ impl Problems {
         }
         let path = at.path();
         self.incomplete.contains(&path)
-            || self
-                .replaced
-                .iter()
-                .any(|other| other.starts_with(&path) || path.starts_with(other))
+            || (0..=path.len()).any(|length| self.replaced.contains(&path[..length]))
     }
 
     /// Whether anything at or below these keys is not what was written.

@@ -47,6 +47,18 @@ pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
+/// `a`, `b`, `c`: what there is.
+pub(crate) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let words: Vec<String> = words
+        .into_iter()
+        .map(|word| format!("`{}`", short(word)))
+        .collect();
+    match words.len() {
+        0..=12 => words.join(", "),
+        many => format!("{} and {} more", words[..12].join(", "), many - 12),
+    }
+}
+
 /// At most 40 characters of what was written.
 pub(crate) fn short(text: &str) -> String {
     let mut line: String = text

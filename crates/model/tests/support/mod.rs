@@ -9,16 +9,16 @@ use squall_model::units::{Bytes, Percent, Span};
 /// Kills processes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ProcessKill {
+pub(crate) struct ProcessKill {
     /// The signal.
     #[serde(default)]
-    pub signal: Signal,
+    pub(crate) signal: Signal,
 }
 
 /// A signal that ends a process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Signal {
+pub(crate) enum Signal {
     /// Cannot be caught.
     #[default]
     Kill,
@@ -29,32 +29,32 @@ pub enum Signal {
 /// Stops processes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ProcessPause {}
+pub(crate) struct ProcessPause {}
 
 /// Burns processor time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct CpuPressure {
+pub(crate) struct CpuPressure {
     /// Share of each core.
-    pub load: Percent,
+    pub(crate) load: Percent,
     /// Number of workers.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1024))]
-    pub workers: Option<u32>,
+    pub(crate) workers: Option<u32>,
 }
 
 /// Damages files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct FileDamage {
+pub(crate) struct FileDamage {
     /// What is done to the file.
-    pub how: Damage,
+    pub(crate) how: Damage,
 }
 
 /// Kinds of damage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Damage {
+pub(crate) enum Damage {
     /// Flips this many bits.
     FlipBits(u32),
     /// Cuts it to this size.
@@ -66,17 +66,17 @@ pub enum Damage {
 /// Drops packets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct NetworkPartition {
+pub(crate) struct NetworkPartition {
     /// Peers, by address.
-    pub peers: Vec<String>,
+    pub(crate) peers: Vec<String>,
     /// Let every packet through for this long first.
     #[serde(default)]
-    pub grace: Option<Span>,
+    pub(crate) grace: Option<Span>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum TestFaults {
+pub(crate) enum TestFaults {
     ProcessKill(ProcessKill),
     ProcessPause(ProcessPause),
     CpuPressure(CpuPressure),

@@ -2,12 +2,12 @@
 
 use super::super::problem::{At, Problem};
 use super::super::tree::{Entry, Node, NodeValue, PathSegment};
-use super::super::words::{nearest, one_of, short};
+use super::super::words::{listed, nearest, one_of, short};
 use super::Meaning;
 use crate::experiment::{FaultStep, Step};
 use crate::syntax::{Class, FaultList, KindInfo};
 use crate::units::Span;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A fault step as other steps see it.
@@ -272,49 +272,59 @@ impl Meaning<'_> {
         let problem = match nearest(name, known()) {
             Some(meant) => problem
                 .label(format!("did you mean `{}`?", short(meant)))
-                .help(format!("named steps are {}", one_of(known()))),
+                .help(format!("named steps are {}", listed(known()))),
             None if names.is_empty() => problem.label("no step has a name").help(format!(
                 "add `name: {}` to the step that is meant",
                 short(name)
             )),
             None => problem
                 .label("not defined")
-                .help(format!("named steps are {}", one_of(known()))),
+                .help(format!("named steps are {}", listed(known()))),
         };
         self.value(at, problem);
     }
 
-    /// Steps that wait for each other in a ring.
+    /// Steps that wait for each other in a ring. Each step waits for at most one, so a walk that meets its own trail closes a ring.
     fn check_cycles(&mut self, names: &Names) {
-        for (name, known) in names {
-            let mut next = known.after.as_deref();
-            let mut ring = vec![name.as_str()];
-            while let Some(here) = next.filter(|here| *here != name && ring.len() <= names.len()) {
-                ring.push(here);
-                next = names.get(here).and_then(|known| known.after.as_deref());
-            }
-            // Each ring once, from its least name.
-            if next == Some(name.as_str())
-                && ring.len() > 1
-                && ring.iter().all(|other| *other >= name.as_str())
-            {
-                let place = self.tree.place(&known.path).focus();
-                let words = ring
-                    .iter()
-                    .map(|step| format!("`{}`", short(step)))
-                    .collect::<Vec<_>>()
-                    .join(" → ");
-                self.problems.add_at(
-                    place,
-                    Problem::new(
-                        "cycle",
-                        format!("steps wait for each other: {words} → `{}`", short(name)),
-                    )
-                    .label("one of the ring")
-                    .help("let one of them start by `at:` instead"),
-                );
+        let mut seen = BTreeSet::new();
+        for start in names.keys() {
+            let mut trail: Vec<&str> = Vec::new();
+            let mut next = Some(start.as_str());
+            while let Some((name, known)) = next.and_then(|name| names.get_key_value(name)) {
+                if !seen.insert(name.as_str()) {
+                    let ring = trail.iter().position(|earlier| earlier == name);
+                    if let Some(ring) = ring
+                        .map(|from| &trail[from..])
+                        .filter(|ring| ring.len() > 1)
+                    {
+                        self.report_cycle(ring, known);
+                    }
+                    break;
+                }
+                trail.push(name);
+                next = known.after.as_deref();
             }
         }
+    }
+
+    fn report_cycle(&mut self, ring: &[&str], first: &Known) {
+        let mut words: Vec<String> = ring
+            .iter()
+            .take(8)
+            .map(|step| format!("`{}`", short(step)))
+            .collect();
+        words.push(if ring.len() > 8 {
+            "…".to_owned()
+        } else {
+            words[0].clone()
+        });
+        let message = format!("steps wait for each other: {}", words.join(" → "));
+        self.problems.add_at(
+            self.tree.place(&first.path).focus(),
+            Problem::new("cycle", message)
+                .label("one of the ring")
+                .help("let one of them start by `at:` instead"),
+        );
     }
 
     /// Waits that together are longer than the run.

@@ -133,6 +133,12 @@ impl<'a> Meaning<'a> {
         self.fits_limit(experiment.baseline, root.key("baseline"));
     }
 
+    /// Epochs of the whole job, when the file says so.
+    fn last_epoch(&self) -> Option<u64> {
+        let epochs = self.training.and_then(|training| training.epochs);
+        epochs.filter(|epochs| *epochs > 0 && !self.workload_doubtful)
+    }
+
     /// A time of zero where it would mean never or at once.
     fn not_zero(&mut self, span: Option<Span>, at: At<'_>) {
         if span.is_some_and(|span| span.as_nanos() == 0) {

@@ -58,17 +58,20 @@ impl Meaning<'_> {
         if check.failures == Some(0) {
             self.zero(at.key("failures"), "1 or more");
         }
+        let known = check
+            .interval
+            .filter(|_| !self.problems.is_doubtful(at.key("interval")));
         let probe = at.key("probe");
         match &check.probe {
             Probe::Http(http) => {
                 let at = probe.key("http");
                 self.check_http(http, at);
-                self.check_deadline(http.within, check.interval, at.key("within"));
+                self.check_deadline(http.within, known, at.key("within"));
             }
             Probe::Tcp(tcp) => {
                 let at = probe.key("tcp");
                 self.check_address(&tcp.address, at.key("address"));
-                self.check_deadline(tcp.within, check.interval, at.key("within"));
+                self.check_deadline(tcp.within, known, at.key("within"));
             }
             Probe::Command(command) => {
                 let at = probe.key("command");
@@ -78,14 +81,14 @@ impl Meaning<'_> {
                 if let Some(output) = &command.output {
                     self.pattern(output, at.key("output"));
                 }
-                self.check_deadline(command.within, check.interval, at.key("within"));
+                self.check_deadline(command.within, known, at.key("within"));
             }
             Probe::File(file) => self.check_file(file, probe.key("file")),
             Probe::LogLine(line) => {
                 let at = probe.key("log-line");
                 self.needs_workload(at, "a probe of log lines");
                 self.pattern(&line.pattern, at.key("pattern"));
-                self.check_window(line.within, check.interval, at.key("within"));
+                self.check_window(line.within, known, at.key("within"));
             }
             Probe::ProcessAlive(alive) => {
                 let at = probe.key("process-alive");
@@ -101,7 +104,7 @@ impl Meaning<'_> {
             Probe::TrainingEvent(event) => {
                 let at = probe.key("training-event");
                 self.needs_training(at, "a probe of training events");
-                self.check_window(Some(event.within), check.interval, at.key("within"));
+                self.check_window(Some(event.within), known, at.key("within"));
             }
         }
     }
@@ -265,6 +268,9 @@ impl Meaning<'_> {
             return;
         };
         let root = At::ROOT;
+        if self.problems.is_doubtful(root.key("baseline")) {
+            return;
+        }
         let list = root.key("steady-state");
         for (index, check) in experiment.steady_state.iter().enumerate() {
             let Some(interval) = check.interval.filter(|interval| *interval > baseline) else {

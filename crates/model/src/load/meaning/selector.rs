@@ -1,7 +1,7 @@
 //! Selectors: exactly one way to name a target, and one that can name something.
 
 use super::super::problem::{At, Problem};
-use super::super::words::{nearest, one_of, short};
+use super::super::words::{listed, nearest, one_of, short};
 use super::Meaning;
 use crate::timing::Selector;
 use std::collections::BTreeMap;
@@ -140,14 +140,14 @@ impl Meaning<'_> {
         let problem = match nearest(name, names()) {
             Some(meant) => problem
                 .label(format!("did you mean `{}`?", short(meant)))
-                .help(format!("targets are {}", one_of(names()))),
+                .help(format!("defined are {}", listed(names()))),
             None if written.is_empty() => problem.label("no targets are defined").help(format!(
                 "add `targets: {{{}: {{rank: 0}}}}`, or name it here by rank, pid, …",
                 short(name)
             )),
             None => problem.label("not defined").help(format!(
-                "targets are {}; define others under `targets:`",
-                one_of(names())
+                "defined are {}; define others under `targets:`",
+                listed(names())
             )),
         };
         self.value(at, problem);

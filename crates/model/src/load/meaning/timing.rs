@@ -5,6 +5,7 @@ use super::super::words::{nearest, one_of, short};
 use super::Meaning;
 use crate::hook::PHASES;
 use crate::timing::{Every, Moment, StepKeys};
+use crate::units::Span;
 
 impl Meaning<'_> {
     pub(super) fn check_timing(&mut self, keys: &StepKeys, at: At<'_>) {
@@ -33,7 +34,10 @@ impl Meaning<'_> {
             self.check_moment(moment, at.key("at"));
         }
         if let Some(every) = &keys.every {
-            self.check_every(every, keys, at.key("every"));
+            let lasts = keys
+                .duration
+                .filter(|_| !self.problems.is_doubtful(at.key("for")));
+            self.check_every(every, lasts, at.key("every"));
         }
         self.not_zero(keys.mean_time_between, at.key("mean-time-between"));
         self.fits_limit(keys.mean_time_between, at.key("mean-time-between"));
@@ -137,11 +141,8 @@ impl Meaning<'_> {
             self.pattern(log, at.key("log"));
             self.needs_workload(at.key("log"), "a line of the workload's output");
         }
-        if let (Some(epoch), Some(last)) = (
-            moment.epoch,
-            self.training.and_then(|training| training.epochs),
-        ) {
-            if epoch > last && last > 0 {
+        if let (Some(epoch), Some(last)) = (moment.epoch, self.last_epoch()) {
+            if epoch > last {
                 self.value(
                     at.key("epoch"),
                     Problem::new("never-acts", format!("epoch {epoch} is never reached"))
@@ -180,7 +181,7 @@ impl Meaning<'_> {
         );
     }
 
-    fn check_every(&mut self, every: &Every, keys: &StepKeys, at: At<'_>) {
+    fn check_every(&mut self, every: &Every, lasts: Option<Span>, at: At<'_>) {
         let ways: Vec<&str> = [
             ("epochs", every.epochs.is_some()),
             ("steps", every.steps.is_some()),
@@ -227,7 +228,7 @@ impl Meaning<'_> {
         self.not_zero(every.time, at.key("time"));
         self.fits_limit(every.time, at.key("time"));
         self.check_phase(every.phase.as_deref(), at.key("phase"));
-        if let (Some(time), Some(lasts)) = (every.time, keys.duration) {
+        if let (Some(time), Some(lasts)) = (every.time, lasts) {
             if time < lasts && time.as_nanos() > 0 {
                 self.value(
                     at.key("time"),
@@ -245,13 +246,10 @@ impl Meaning<'_> {
 
     /// `every: {epochs: N}` does not fire at the last epoch.
     fn check_last_epoch(&mut self, every: &Every, at: At<'_>) {
-        let (Some(epochs), Some(last)) = (
-            every.epochs,
-            self.training.and_then(|training| training.epochs),
-        ) else {
+        let (Some(epochs), Some(last)) = (every.epochs, self.last_epoch()) else {
             return;
         };
-        if epochs >= last && last > 0 {
+        if epochs >= last {
             self.value(
                 at.key("epochs"),
                 Problem::new(

@@ -13,6 +13,14 @@ struct Called {
     code: &'static str,
 }
 
+fn article(word: &str) -> &'static str {
+    if word.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    }
+}
+
 fn called(name: &str) -> Called {
     match name {
         "Step" => Called {
@@ -119,7 +127,7 @@ impl<'a> Walker<'a> {
         let key = at.last_key().unwrap_or("value");
         let problem = Problem::new(
             "unknown-word",
-            format!("`{}` is not a `{key}`", short(text)),
+            format!("`{}` is not a value of `{key}`", short(text)),
         );
         let problem = match nearest(text, words.iter().copied()) {
             Some(meant) => problem.label(format!("did you mean `{meant}`?")),
@@ -144,12 +152,12 @@ impl<'a> Walker<'a> {
             let value = self.walk(&entry.value, schema, at.key(tag));
             return Value::Object(Map::from_iter([((*tag).to_owned(), value)]));
         }
+        if self.problems.is_full() {
+            self.problems.count_only();
+            return self.replace(rule, at);
+        }
         let called = called(rule.name);
-        let article = if called.one.starts_with(['a', 'e', 'i', 'o', 'u']) {
-            "an"
-        } else {
-            "a"
-        };
+        let article = article(called.one);
         let meant = nearest(&entry.key, tags.iter().map(|(tag, _)| *tag));
         let problem = Problem::new(
             called.code,
@@ -189,15 +197,15 @@ impl<'a> Walker<'a> {
         at: At<'_>,
     ) -> Value {
         let called = called(rule.name);
-        let one = if rule.name == "Step" {
-            "step"
-        } else {
-            called.one
+        let one = match (rule.name, at.last_key()) {
+            ("Step", _) => "a step of the method".to_owned(),
+            (_, Some(key)) if called.code == "unknown-word" => format!("`{key}`"),
+            _ => format!("{} {}", article(called.one), called.one),
         };
         let problem = Problem::new(
             "one-key",
             format!(
-                "a {one} is a map with exactly one key, and this one has {}",
+                "{one} is a map with exactly one key, and this one has {}",
                 count(entries.len())
             ),
         );
@@ -239,17 +247,23 @@ impl<'a> Walker<'a> {
     fn report_no_choice(
         &mut self,
         node: &Node,
-        words: &[&str],
+        words: &[&'a str],
         tags: &[(&'a str, &'a Value)],
         rule: Rule<'a>,
         at: At<'_>,
     ) -> Value {
-        let names = || {
-            words
-                .iter()
-                .copied()
-                .chain(tags.iter().map(|(tag, _)| *tag))
-        };
+        let names: Vec<&'a str> = words
+            .iter()
+            .copied()
+            .chain(tags.iter().map(|(tag, _)| *tag))
+            .collect();
+        match &node.value {
+            // A slip in one of the words that stand alone.
+            NodeValue::Scalar { text, .. } if nearest(text, words.iter().copied()).is_some() => {
+                return self.word(node, text, words, rule, at);
+            }
+            _ => {}
+        }
         let wanted = if tags.is_empty() {
             "a word"
         } else {
@@ -259,7 +273,7 @@ impl<'a> Walker<'a> {
             NodeValue::Scalar { text, .. } if tags.iter().any(|(tag, _)| tag == text) => {
                 format!("write it like `{text}: {{…}}`")
             }
-            _ => format!("write {}", one_of(names())),
+            _ => format!("write {}", one_of(names)),
         };
         self.report_type(node, wanted, &help, at);
         self.replace(rule, at)

@@ -137,9 +137,17 @@ impl<'a> Walker<'a> {
                 .get("required")
                 .and_then(Value::as_array)
                 .is_none_or(Vec::is_empty);
+        let example = rule
+            .body
+            .get("examples")
+            .and_then(|all| all.get(0))
+            .and_then(Value::as_str);
         let help = match () {
             () if !text.is_empty() => {
                 format!("put it in quotes if the word `{text}` is meant, or remove the line")
+            }
+            () if example.is_some() => {
+                format!("write it like `{key}: {}`", example.unwrap_or_default())
             }
             () if all_optional => format!("write `{key}: {{}}` if nothing is to be set"),
             () => {

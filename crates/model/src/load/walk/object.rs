@@ -20,6 +20,12 @@ impl<'a> Walker<'a> {
             .filter(|schema| schema.is_object());
         let mut out = Map::new();
         let mut meant = Vec::new();
+        let free: Vec<&'a str> = properties
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| key.as_str())
+            .filter(|key| node.entry(key).is_none())
+            .collect();
         for entry in entries {
             let known = properties.and_then(|all| all.get(&entry.key)).or(any);
             match known {
@@ -27,7 +33,7 @@ impl<'a> Walker<'a> {
                     let value = self.walk(&entry.value, schema, at.key(&entry.key));
                     out.insert(entry.key.clone(), value);
                 }
-                None => meant.extend(self.report_unknown_key(entry, rule, entries, at)),
+                None => meant.extend(self.report_unknown_key(entry, rule, &free, at)),
             }
         }
         for (key, schema) in self.required(rule.body).collect::<Vec<_>>() {
@@ -82,9 +88,13 @@ impl<'a> Walker<'a> {
         &mut self,
         entry: &Entry,
         rule: Rule<'a>,
-        entries: &[Entry],
+        free: &[&'a str],
         at: At<'_>,
     ) -> Option<&'a str> {
+        if self.problems.is_full() {
+            self.problems.count_only();
+            return None;
+        }
         let known: Vec<&'a str> = rule
             .body
             .get("properties")
@@ -93,11 +103,7 @@ impl<'a> Walker<'a> {
             .flatten()
             .map(|(key, _)| key.as_str())
             .collect();
-        let free = known
-            .iter()
-            .copied()
-            .filter(|key| !entries.iter().any(|other| other.key == *key));
-        let meant = nearest(&entry.key, free);
+        let meant = nearest(&entry.key, free.iter().copied());
         let owner = match at.last_key() {
             Some(key) => format!("`{key}`"),
             None => "the file".to_owned(),
