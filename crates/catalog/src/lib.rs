@@ -62,6 +62,8 @@ faults! {
     process_pause::ProcessPause,
     process_kill::ProcessKill,
     process_terminate::ProcessTerminate,
+    file_damage::FileDamage,
+    network_partition::NetworkPartition,
 }
 
 /// Reads one config; an error names the path of the key inside it.

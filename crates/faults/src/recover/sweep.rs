@@ -114,7 +114,7 @@ pub fn sweep(state: &Path, force: bool) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     sweep_processes(&runs, force, &mut found)?;
     sweep_cgroups(&runs, force, &mut found)?;
-    sweep_backups(&runs, force, &mut found)?;
+    sweep_backups(state, &runs, force, &mut found)?;
     Ok(found)
 }
 
@@ -218,8 +218,35 @@ fn named_below(folder: &Path, depth: u32, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Backups with a manifest in run folders that have no journal (or one that cannot be read).
-fn sweep_backups(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
-    let _ = (runs, force, found);
+/// Backups with a manifest in run folders without a journal that can be read: the manifest alone says what to put back.
+fn sweep_backups(state: &Path, runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
+    for run in run_dirs(state)? {
+        let journal = journal::read_all(&run.join(journal::FILE_NAME));
+        // A newer journal is never undone by guess.
+        let lost = matches!(&journal, Err(journal::JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound)
+            || matches!(&journal, Err(journal::JournalError::Damaged { .. }));
+        let Ok(folders) = std::fs::read_dir(run.join("backups")) else {
+            continue;
+        };
+        for folder in folders.flatten().filter(|_| lost) {
+            let folder = folder.path();
+            let Ok(manifest) = crate::backup::load(&folder) else {
+                continue;
+            };
+            let what = format!(
+                "the backup of {} without a journal",
+                manifest.path.display()
+            );
+            let undo = Undo::RestoreFile {
+                path: manifest.path,
+                backup: folder.clone(),
+            };
+            let one = runs.settle(what, undo, Some(run.clone()), force);
+            if one.fate == Fate::Removed {
+                std::fs::remove_dir_all(&folder)?;
+            }
+            found.push(one);
+        }
+    }
     Ok(())
 }

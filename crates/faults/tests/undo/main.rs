@@ -7,4 +7,6 @@
 )]
 
 mod common;
+mod files;
+mod network;
 mod processes;
