@@ -2,11 +2,14 @@
 
 use super::core::Agent;
 use super::injection;
+use super::procs;
 use super::shared::{FromJob, Shared};
 use crate::fault::Injectable;
 use crate::guard::wire::ToGuard;
+use crate::lease::{Lease, LeaseFile};
 use crate::protocol::FromAgent;
 use crate::undo::perform::{locked, undo_injection};
+use squall_model::event::Body;
 use squall_model::id::InjectionId;
 use std::io;
 use std::sync::Arc;
@@ -52,7 +55,18 @@ impl<L: Injectable> Agent<L> {
             self.tell_guard(&ToGuard::Ending {
                 within_ms: UNDOING_MS,
             });
+        } else if let Err(error) = self.take_lease() {
+            let text = format!("the lease could not be prolonged for the undo: {error}");
+            self.event(Body::Note { text });
         }
+    }
+
+    /// Without a guard nobody else says that this run is still being undone.
+    fn take_lease(&self) -> io::Result<()> {
+        let mut lease =
+            Lease::starting_now(self.options.run.clone(), Duration::from_millis(UNDOING_MS))?;
+        lease.agent = procs::identity(std::process::id());
+        LeaseFile::create(&self.options.run_dir, &lease).map(drop)
     }
 
     /// Drives the end; true when this process may exit.

@@ -43,20 +43,17 @@ pub(super) struct Job<L> {
 /// Runs a job to its end.
 pub(super) fn run<L: Injectable>(job: &Job<L>, shared: &Shared) {
     let rule = job.plan.rule;
-    let selector = match job.asked_by {
-        Some(pid) => Selector {
-            pid: Some(pid),
-            ..Selector::default()
-        },
-        None => job.plan.target.clone(),
-    };
     let mut scope: Scope = shared
         .scope
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
     scope.choice = [rule.0.to_le_bytes(), job.occasion.to_le_bytes()].concat();
-    match targets::resolve(&selector, &scope) {
+    let found = match job.asked_by {
+        Some(pid) => targets::connected(pid, job.aim.rank, &scope).map(|target| vec![target]),
+        None => targets::resolve(&job.plan.target, &scope),
+    };
+    match found {
         Err(none) => shared.event(Body::Skipped {
             rule,
             because: none.to_string(),

@@ -7,6 +7,7 @@ use super::wire::{self, FromGuard, GuardReport, Received, ToGuard, ToGuardFromCo
 use crate::agent::procs;
 use crate::journal::Journal;
 use crate::journal::record::Writer;
+use crate::lease::{Lease, LeaseFile};
 use crate::sys::spawn::{self, Launch, Started};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use squall_model::id::InjectionId;
@@ -43,7 +44,8 @@ pub(super) struct Guard {
     signals: OwnedFd,
     children: Children,
     beaten: Instant,
-    lease_ns: u64,
+    lease: Lease,
+    lease_file: LeaseFile,
     ending: Option<Ending>,
     /// The agent's exit status, once it is dead.
     ended: Option<Option<i32>>,
@@ -57,8 +59,11 @@ impl Guard {
         let signals = spawn::signals(&wanted)?;
         let control = spawn::inherited(options.control_fd)?;
         let renew = spawn::inherited(options.renew_fd)?;
-        let started = Self::start_agent(&options, &control);
-        let (journal, agent, to_agent) = match started {
+        let started = Self::lease(&options).and_then(|(lease, file)| {
+            let (journal, agent, to_agent) = Self::start_agent(&options, &control)?;
+            Ok((lease, file, journal, agent, to_agent))
+        });
+        let (mut lease, lease_file, journal, agent, to_agent) = match started {
             Ok(started) => started,
             Err(error) => {
                 wire::send(
@@ -72,6 +77,7 @@ impl Guard {
             }
         };
         drop(control);
+        lease.agent = procs::identity(agent.pid);
         let mut guard = Guard {
             controller: pidfd_of_parent(options.controller),
             options,
@@ -82,7 +88,8 @@ impl Guard {
             signals,
             children: Children::default(),
             beaten: Instant::now(),
-            lease_ns: 0,
+            lease,
+            lease_file,
             ending: None,
             ended: None,
         };
@@ -97,6 +104,16 @@ impl Guard {
             }),
         }
         Ok(guard)
+    }
+
+    /// Made before the journal, so that no journal is ever without one.
+    fn lease(options: &Options) -> io::Result<(Lease, LeaseFile)> {
+        let term = Duration::from_millis(options.lease_ms);
+        let mut lease = Lease::starting_now(options.run.clone(), term)?;
+        lease.guard = procs::identity(std::process::id());
+        lease.controller = procs::identity(options.controller);
+        let file = LeaseFile::create(&options.run_dir, &lease)?;
+        Ok((lease, file))
     }
 
     fn start_agent(
@@ -269,7 +286,7 @@ impl Guard {
         if dead {
             return self.lose("controller", "its process ended".into());
         }
-        if procs::boot_ns() > self.lease_ns && self.ending.is_none() {
+        if procs::boot_ns() > self.lease.deadline_boot_ns && self.ending.is_none() {
             self.lose(
                 "controller",
                 format!(
@@ -368,8 +385,8 @@ impl Guard {
     }
 
     fn prolong(&mut self, by_ms: u64) -> io::Result<()> {
-        self.lease_ns = procs::boot_ns().saturating_add(by_ms.saturating_mul(1_000_000));
-        write_lease(&self.options.run_dir, self.lease_ns)
+        self.lease.renew(Duration::from_millis(by_ms));
+        self.lease_file.write(&self.lease)
     }
 }
 
@@ -379,11 +396,4 @@ fn pidfd_of_parent(controller: u32) -> Option<OwnedFd> {
     let fd = rustix::process::pidfd_open(parent, rustix::process::PidfdFlags::empty()).ok()?;
     let still = rustix::process::getppid() == Some(parent);
     (still && u32::try_from(parent.as_raw_nonzero().get()) == Ok(controller)).then_some(fd)
-}
-
-/// The lease, as other commands read it: the boot-time clock at which it ends.
-fn write_lease(run_dir: &std::path::Path, until_ns: u64) -> io::Result<()> {
-    let draft = run_dir.join(".lease.new");
-    std::fs::write(&draft, format!("{until_ns}\n"))?;
-    std::fs::rename(draft, run_dir.join("lease"))
 }

@@ -1,5 +1,8 @@
 //! `guard`, `agent` and `serve-fault` with the faults of this crate, for its own tests.
 
+mod controller;
+mod trainer;
+
 use schemars::{Schema, SchemaGenerator};
 use serde::Serialize;
 use squall_faults::fault::{Fault, FaultKind, Injectable};
@@ -60,15 +63,9 @@ fn main() -> ExitCode {
         }
         (Some("serve-fault"), Some(kind)) => squall_faults::serve::main(kind),
         // A controller that can be stopped and killed: starts a run and renews until its input ends.
-        (Some("controller"), Some(folder)) => controller(folder),
+        (Some("controller"), Some(folder)) => controller::run(std::path::Path::new(folder)),
+        (Some("trainer"), _) => trainer::train(),
+        (Some("supervisor"), _) => trainer::supervise(),
         _ => ExitCode::from(2),
     }
 }
-
-/// Passes lines of its input to the agent and the agent's to its output, and renews the lease.
-fn controller(folder: &str) -> ExitCode {
-    squall_faults_controller::run(std::path::Path::new(folder))
-}
-
-#[path = "controller.rs"]
-mod squall_faults_controller;
