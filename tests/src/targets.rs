@@ -3,7 +3,7 @@
 //! A fault in the catalogue without a recipe here fails both suites.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,8 +50,8 @@ pub struct Prey {
     pub file: Option<PathBuf>,
     /// Its content.
     content: Vec<u8>,
-    /// Somebody who accepts connections.
-    listener: Option<TcpListener>,
+    /// Those who accept connections, one by IPv4 and one by IPv6.
+    listeners: Vec<TcpListener>,
 }
 
 /// How one fault is tried.
@@ -63,8 +63,8 @@ pub struct Recipe {
     pub prepare: fn(&Path, Size) -> anyhow::Result<Prey>,
     /// Its target, as a selector of the experiment file.
     pub selector: fn(&Prey) -> Value,
-    /// Its own keys.
-    pub config: fn(&Prey) -> Value,
+    /// Its own keys: one way to use it after the other.
+    pub variants: fn(&Prey) -> Vec<Value>,
     /// Whether the world shows it, read without its code.
     pub is_seen: fn(&Prey) -> anyhow::Result<bool>,
     /// The kinds of the snapshot in which it shows: for quick readings.
@@ -87,7 +87,7 @@ pub static RECIPES: [Recipe; 7] = [
         kind: "process-pause",
         prepare: a_process,
         selector: by_pid,
-        config: |_| json!({}),
+        variants: |_| vec![json!({})],
         is_seen: |prey| Ok(prey.state() == ProcessState::Stopped),
         shows_in: &[Kind::ProcessState],
     },
@@ -95,7 +95,7 @@ pub static RECIPES: [Recipe; 7] = [
         kind: "process-kill",
         prepare: a_process,
         selector: by_pid,
-        config: |_| json!({}),
+        variants: |_| vec![json!({})],
         is_seen: is_dead,
         shows_in: &[Kind::StrayProcess],
     },
@@ -103,7 +103,7 @@ pub static RECIPES: [Recipe; 7] = [
         kind: "process-terminate",
         prepare: a_process,
         selector: by_pid,
-        config: |_| json!({}),
+        variants: |_| vec![json!({})],
         is_seen: is_dead,
         shows_in: &[Kind::StrayProcess],
     },
@@ -111,7 +111,7 @@ pub static RECIPES: [Recipe; 7] = [
         kind: "cpu-pressure",
         prepare: nothing,
         selector: |_| json!({"host": true}),
-        config: |_| json!({"cores": 1}),
+        variants: |_| vec![json!({"cores": 1}), json!({"load": "50%"})],
         is_seen: |_| Ok(served("cpu-pressure").iter().any(|pid| ticks(*pid) >= 3)),
         shows_in: &[Kind::StrayProcess],
     },
@@ -119,7 +119,7 @@ pub static RECIPES: [Recipe; 7] = [
         kind: "memory-pressure",
         prepare: nothing,
         selector: |_| json!({"host": true}),
-        config: |prey| json!({"size": format!("{}MiB", prey.size.memory_mib())}),
+        variants: |prey| vec![json!({"size": format!("{}MiB", prey.size.memory_mib())})],
         is_seen: |prey| {
             let wanted = prey.size.memory_mib() * 1024;
             Ok(served("memory-pressure")
@@ -132,16 +132,16 @@ pub static RECIPES: [Recipe; 7] = [
         kind: "file-damage",
         prepare: a_file,
         selector: |prey| json!({"file": prey.file}),
-        config: |_| json!({"zero-range": {}}),
-        is_seen: |prey| Ok(fs::read(prey.path()?)? != prey.content),
+        variants: damages,
+        is_seen: |prey| Ok(fs::read(prey.path()?).ok().as_deref() != Some(&prey.content)),
         shows_in: &[Kind::File],
     },
     Recipe {
         kind: "network-partition",
-        prepare: a_listener,
+        prepare: listeners,
         selector: |_| json!({"host": true}),
-        config: |prey| json!({"ports": [prey.address().map(|address| address.port()).unwrap_or(0)]}),
-        is_seen: |prey| Ok(!prey.can_connect()?),
+        variants: partitions,
+        is_seen: |prey| Ok(!prey.can_connect()),
         shows_in: &[Kind::Nftables],
     },
 ];
@@ -153,7 +153,7 @@ impl Prey {
             process: None,
             file: None,
             content: Vec::new(),
-            listener: None,
+            listeners: Vec::new(),
         }
     }
 
@@ -175,30 +175,24 @@ impl Prey {
         self.file.as_deref().context("no file was prepared")
     }
 
-    /// Where its listener is.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.listener.as_ref()?.local_addr().ok()
-    }
-
     /// Its file's content before anything happened.
     pub fn content(&self) -> &[u8] {
         &self.content
     }
 
-    /// Whether somebody who wants to is let through to the listener.
-    ///
-    /// # Errors
-    /// When there is no listener.
-    pub fn can_connect(&self) -> anyhow::Result<bool> {
-        let address = self.address().context("no listener was prepared")?;
-        let connected = TcpStream::connect_timeout(&address, Duration::from_millis(200));
-        if connected.is_ok()
-            && let Some(listener) = &self.listener
-        {
-            // The backlog is short; what is not taken out of it would keep others out.
-            drop(listener.accept());
-        }
-        Ok(connected.is_ok())
+    /// Whether somebody who wants to is let through to a listener, by either family.
+    pub fn can_connect(&self) -> bool {
+        self.listeners.iter().any(|listener| {
+            let address = listener.local_addr();
+            let connected = address.and_then(|address| {
+                TcpStream::connect_timeout(&address, Duration::from_millis(200))
+            });
+            if connected.is_ok() {
+                // The backlog is short; what is not taken out of it would keep others out.
+                drop(listener.accept());
+            }
+            connected.is_ok()
+        })
     }
 
     /// Also watches what was prepared; a process only where it is to survive.
@@ -225,11 +219,41 @@ fn a_process(_: &Path, size: Size) -> anyhow::Result<Prey> {
     })
 }
 
-fn a_listener(_: &Path, size: Size) -> anyhow::Result<Prey> {
+fn listeners(_: &Path, size: Size) -> anyhow::Result<Prey> {
+    let listeners = ["127.0.0.1:0", "[::1]:0"].map(TcpListener::bind);
+    let listeners = listeners
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .context("listen on both families")?;
     Ok(Prey {
-        listener: Some(TcpListener::bind("127.0.0.1:0")?),
+        listeners,
         ..Prey::none(size)
     })
+}
+
+fn partitions(prey: &Prey) -> Vec<Value> {
+    let addresses = prey
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok());
+    let ports: Vec<u16> = addresses.map(|address| address.port()).collect();
+    vec![
+        json!({"ports": ports}),
+        json!({"peers": ["127.0.0.0/8", "::1"], "protocol": "tcp"}),
+        json!({"ports": ports, "direction": "in"}),
+        json!({"peers": ["127.0.0.1", "::1"], "ports": ports, "direction": "out"}),
+    ]
+}
+
+fn damages(prey: &Prey) -> Vec<Value> {
+    let length = prey.size.file_bytes();
+    vec![
+        json!({"damage": {"zero": {"at": "0B", "length": format!("{length}B")}}}),
+        json!({"damage": {"flip-bits": {"count": 8}}}),
+        json!({"damage": {"truncate": {"to": "1000B"}}}),
+        json!({"damage": {"delete": {}}}),
+        json!({"damage": {"zero": {"length": "10kB"}}}),
+    ]
 }
 
 fn a_file(folder: &Path, size: Size) -> anyhow::Result<Prey> {

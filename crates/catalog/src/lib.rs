@@ -62,6 +62,8 @@ faults! {
     process_pause::ProcessPause,
     process_kill::ProcessKill,
     process_terminate::ProcessTerminate,
+    cpu_pressure::CpuPressure,
+    memory_pressure::MemoryPressure,
     file_damage::FileDamage,
     network_partition::NetworkPartition,
 }

@@ -10,8 +10,9 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use squall_faults::fault::Target;
 use squall_faults::recover::recover_all;
-use squall_model::syntax::{Class, FaultList as _, KindInfo};
+use squall_model::syntax::{Class, FaultList as _};
 
+use super::Way;
 use super::children::program;
 use super::trial::{Injection, LIMIT, Trial, build};
 use crate::crash::points::{BOUNDARIES, Points};
@@ -58,20 +59,20 @@ pub fn recover(state: &Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// With the boundary after which something was left.
-pub fn is_undone_after_death(info: &KindInfo) -> anyhow::Result<()> {
+pub fn is_undone_after_death(way: &Way) -> anyhow::Result<()> {
     for boundary in BOUNDARIES {
-        die_at(info, boundary).with_context(|| format!("killed at {boundary}"))?;
+        die_at(way, boundary).with_context(|| format!("killed at {boundary}"))?;
     }
     Ok(())
 }
 
-fn die_at(info: &KindInfo, boundary: &str) -> anyhow::Result<()> {
-    let trial = Trial::set(info)?;
+fn die_at(way: &Way, boundary: &str) -> anyhow::Result<()> {
+    let trial = Trial::set(way)?;
     let points = Points::listen(&short_path()?)?;
     let is_undo = boundary.contains("undo");
     // The recovery meets the boundaries of an undo whatever the fault's class; a one-shot fault is only undone when it died on the way.
     let first = if is_undo {
-        if info.class == Class::OneShot {
+        if way.info.class == Class::OneShot {
             "after-intent"
         } else {
             "after-active"
@@ -82,7 +83,7 @@ fn die_at(info: &KindInfo, boundary: &str) -> anyhow::Result<()> {
     let fault = trial.fault()?;
     let order = Order {
         state: trial.state.clone(),
-        kind: info.kind.to_owned(),
+        kind: way.info.kind.to_owned(),
         config: fault.config(),
         target: trial.target()?,
     };
@@ -102,8 +103,8 @@ fn die_at(info: &KindInfo, boundary: &str) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// With the boundary after which something was left.
-pub fn is_undone_after_death_while_undoing(info: &KindInfo) -> anyhow::Result<()> {
-    if info.class == Class::OneShot {
+pub fn is_undone_after_death_while_undoing(way: &Way) -> anyhow::Result<()> {
+    if way.info.class == Class::OneShot {
         // Once it has acted nothing is undone.
         return Ok(());
     }
@@ -111,11 +112,11 @@ pub fn is_undone_after_death_while_undoing(info: &KindInfo) -> anyhow::Result<()
         .iter()
         .filter(|boundary| boundary.contains("undo"))
     {
-        let trial = Trial::set(info)?;
+        let trial = Trial::set(way)?;
         let points = Points::listen(&short_path()?)?;
         let order = Order {
             state: trial.state.clone(),
-            kind: info.kind.to_owned(),
+            kind: way.info.kind.to_owned(),
             config: trial.fault()?.config(),
             target: trial.target()?,
         };

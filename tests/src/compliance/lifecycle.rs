@@ -4,12 +4,13 @@ use anyhow::{Context as _, ensure};
 use squall_faults::undo::perform::{Outcome, undo_injection};
 use squall_faults::undo::revert;
 use squall_model::event::Presence;
-use squall_model::syntax::{Class, KindInfo};
+use squall_model::syntax::Class;
 
+use super::Way;
 use super::trial::{Trial, all_say};
 
-fn injected(info: &KindInfo) -> anyhow::Result<(Trial, super::trial::Injection)> {
-    let trial = Trial::set(info)?;
+fn injected(way: &Way) -> anyhow::Result<(Trial, super::trial::Injection)> {
+    let trial = Trial::set(way)?;
     ensure!(
         !trial.is_seen()?,
         "the independent reading shows the fault before it is there"
@@ -37,40 +38,49 @@ fn is_clean(outcome: Option<Outcome>) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// With what is not so.
-pub fn is_seen_and_gone(info: &KindInfo) -> anyhow::Result<()> {
-    let (trial, injection) = injected(info)?;
-    is_clean(injection.undo())?;
-    if info.class != Class::OneShot {
+pub fn is_seen_and_gone(way: &Way) -> anyhow::Result<()> {
+    let (trial, injection) = injected(way)?;
+    let outcome = injection.undo();
+    if way.info.class != Class::OneShot {
         ensure!(!trial.is_seen()?, "the independent reading still shows it");
-        let observations = injection.observed();
+        let said = outcome.iter().flat_map(|outcome| &outcome.observations);
+        let said: Vec<_> = said.cloned().collect();
         ensure!(
-            all_say(&observations, Presence::Absent),
-            "it does not say that it is gone: {observations:?}"
+            all_say(&said, Presence::Absent),
+            "its undo does not say that it is gone: {said:?}"
         );
+        let observations = injection.observed();
+        let lies = observations
+            .iter()
+            .any(|one| one.presence == Presence::Present);
+        ensure!(!lies, "it says that it is still there: {observations:?}");
     }
+    is_clean(outcome)?;
     trial.is_as_before()
 }
 
-/// Undone twice, and its undo as data a third time, it is as undone once.
+/// Its undo as data succeeds twice, the undo by the journal then finds nothing left to do, and again nothing.
 ///
 /// # Errors
 /// With what is not so.
-pub fn is_undone_twice(info: &KindInfo) -> anyhow::Result<()> {
-    let (trial, injection) = injected(info)?;
-    is_clean(injection.undo())?;
-    is_clean(injection.undo())?;
-    for undo in injection.undos() {
-        revert(&undo).with_context(|| format!("reverting {undo:?} again"))?;
+pub fn is_undone_twice(way: &Way) -> anyhow::Result<()> {
+    let (trial, injection) = injected(way)?;
+    for turn in ["once", "twice"] {
+        for undo in injection.undos().iter().rev() {
+            revert(undo).with_context(|| format!("reverting {undo:?} {turn}"))?;
+        }
     }
+    is_clean(injection.undo())?;
+    is_clean(injection.undo())?;
     trial.is_as_before()
 }
 
-/// What was recorded and never done is undone too.
+/// Undone by two threads with one journal and a third that knows the undo as data only, it is as undone once.
 ///
 /// # Errors
 /// With what is not so.
-pub fn is_undone_by_two_at_once(info: &KindInfo) -> anyhow::Result<()> {
-    let (trial, injection) = injected(info)?;
+pub fn is_undone_by_two_at_once(way: &Way) -> anyhow::Result<()> {
+    let (trial, injection) = injected(way)?;
     let (journal, id) = injection.parts();
     let undos = injection.undos();
     let start = std::sync::Barrier::new(3);
@@ -103,9 +113,8 @@ pub fn is_undone_by_two_at_once(info: &KindInfo) -> anyhow::Result<()> {
     for outcome in outcomes {
         is_clean(outcome?)?;
     }
-    if info.class != Class::OneShot {
-        third??;
-    }
+    // Once the others have recorded the end, the third may find the backup gone; what counts is the host.
+    drop(third?);
     injection.undo();
     trial.is_as_before()
 }

@@ -6,8 +6,9 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use squall_faults::fault::Target;
-use squall_model::syntax::{Class, KindInfo};
+use squall_model::syntax::Class;
 
+use super::Way;
 use super::trial::{Injection, Trial, facts};
 use crate::spawned::Spawned;
 use crate::targets::Prey;
@@ -19,8 +20,8 @@ const NOBODY: u32 = 65534;
 ///
 /// # Errors
 /// With what is not so.
-pub fn wrong_target_is_refused(info: &KindInfo) -> anyhow::Result<()> {
-    let trial = Trial::set(info)?;
+pub fn wrong_target_is_refused(way: &Way) -> anyhow::Result<()> {
+    let trial = Trial::set(way)?;
     let fault = trial.fault()?;
     let wrong = match trial.target()? {
         Target::Host => Target::File {
@@ -49,8 +50,8 @@ pub fn wrong_target_is_refused(info: &KindInfo) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// With what is not so.
-pub fn missing_target_is_refused(info: &KindInfo) -> anyhow::Result<()> {
-    let mut trial = Trial::set(info)?;
+pub fn missing_target_is_refused(way: &Way) -> anyhow::Result<()> {
+    let mut trial = Trial::set(way)?;
     let target = trial.target()?;
     let fault = trial.fault()?;
     match &target {
@@ -76,8 +77,8 @@ pub fn missing_target_is_refused(info: &KindInfo) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// With what is not so.
-pub fn missing_right_is_refused(info: &KindInfo) -> anyhow::Result<()> {
-    let trial = Trial::set_with(info, give_away)?;
+pub fn missing_right_is_refused(way: &Way) -> anyhow::Result<()> {
+    let trial = Trial::set_with(way, give_away)?;
     let fault = trial.fault()?;
     let injection = trial.injection()?;
     let target = trial.target()?;
@@ -108,7 +109,7 @@ pub fn missing_right_is_refused(info: &KindInfo) -> anyhow::Result<()> {
             .join()
             .map_err(|_| anyhow::anyhow!("the fault panicked"))?
     })?;
-    let needs_nothing = info.class == Class::Served;
+    let needs_nothing = way.info.class == Class::Served;
     ensure!(needs_nothing || !acted, "it acted without any right");
     ensure!(
         needs_nothing || !unmet.is_empty(),

@@ -18,6 +18,7 @@ use squall_model::event::{Observation, Presence};
 use squall_model::id::{InjectionId, RuleId, RunId};
 use squall_model::syntax::{Class, FaultList as _, KindInfo};
 
+use super::Way;
 use super::children::Children;
 use crate::folder::Folder;
 use crate::poll::until;
@@ -40,6 +41,7 @@ pub struct Trial {
     pub prey: Prey,
     /// The state folder.
     pub state: PathBuf,
+    config: serde_json::Value,
     scope: Scope,
     before: HostSnapshot,
     _folder: Folder,
@@ -50,8 +52,8 @@ impl Trial {
     ///
     /// # Errors
     /// When there is no recipe, or preparing fails.
-    pub fn set(info: &KindInfo) -> anyhow::Result<Self> {
-        Self::set_with(info, |_| Ok(()))
+    pub fn set(way: &Way) -> anyhow::Result<Self> {
+        Self::set_with(way, |_| Ok(()))
     }
 
     /// The same, with the prey changed before the snapshot.
@@ -59,9 +61,10 @@ impl Trial {
     /// # Errors
     /// As [`Trial::set`], and as `change`.
     pub fn set_with(
-        info: &KindInfo,
+        way: &Way,
         change: impl FnOnce(&mut Prey) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
+        let info = way.info;
         let recipe = recipe(info.kind)?;
         let folder = Folder::new()?;
         let state = folder.path().join("state");
@@ -72,6 +75,8 @@ impl Trial {
         fs::create_dir(&none)?;
         let mut prey = (recipe.prepare)(&place, Size::Small)?;
         change(&mut prey)?;
+        let mut variants = (recipe.variants)(&prey);
+        let config = variants.swap_remove(way.variant);
         let scope = Scope::host()
             .cgroup_root(&none)
             .descendants(std::process::id());
@@ -83,7 +88,8 @@ impl Trial {
             }
         }
         Ok(Self {
-            info: *info,
+            info,
+            config,
             recipe,
             prey,
             state,
@@ -98,7 +104,7 @@ impl Trial {
     /// # Errors
     /// When the recipe's config is not one.
     pub fn fault(&self) -> anyhow::Result<Faults> {
-        build(self.info.kind, (self.recipe.config)(&self.prey))
+        build(self.info.kind, self.config.clone())
     }
 
     /// What it acts on.

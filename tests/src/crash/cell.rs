@@ -252,7 +252,13 @@ impl Stage {
         }
         let hold = format!("{HOLD_MS}ms");
         let hold = (!self.cell.is_one_shot()).then_some(hold.as_str());
-        let file = experiment(&self.squall.logs, self.recipe, &self.prey, hold)?;
+        let file = experiment(
+            &self.squall.logs,
+            self.recipe,
+            &self.prey,
+            self.cell.number,
+            hold,
+        )?;
         let started = Instant::now();
         let controller = self.squall.run(&file, &self.cgroups)?;
         let held = self.reach(&controller, started)?;

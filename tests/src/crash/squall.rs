@@ -131,11 +131,12 @@ pub fn experiment(
     folder: &Path,
     recipe: Option<&Recipe>,
     prey: &Prey,
+    turn: usize,
     hold: Option<&str>,
 ) -> anyhow::Result<PathBuf> {
     let mut file = json!({"version": 1, "title": "one cell of the crash matrix", "seed": 1, "baseline": "1ms"});
     match recipe {
-        Some(recipe) => file["method"] = json!([step(recipe, prey, hold)]),
+        Some(recipe) => file["method"] = json!([step(recipe, prey, turn, hold)]),
         None => {
             file["workload"] = json!({"process": {"run": WORKLOAD_COMMAND}});
             file["method"] = json!([{"wait": hold.unwrap_or("60ms")}]);
@@ -146,9 +147,10 @@ pub fn experiment(
     Ok(path)
 }
 
-/// One step of a method.
-pub fn step(recipe: &Recipe, prey: &Prey, hold: Option<&str>) -> Value {
-    let mut body = (recipe.config)(prey);
+/// One step of a method; the ways to use the fault take turns.
+pub fn step(recipe: &Recipe, prey: &Prey, turn: usize, hold: Option<&str>) -> Value {
+    let variants = (recipe.variants)(prey);
+    let mut body = variants[turn % variants.len()].clone();
     body["target"] = (recipe.selector)(prey);
     if let Some(hold) = hold {
         body["for"] = json!(hold);
