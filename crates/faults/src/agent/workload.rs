@@ -102,12 +102,9 @@ impl<L: Injectable> Agent<L> {
         rustix::pipe::fcntl_setpipe_size(&write, 1 << 20).unwrap_or_default();
         let output = Output::new(read, &spec.log, &spec.patterns)?;
         let mark = mark(&self.options.run.0, spec.reference);
-        // The first two counts of a rule that no file can have.
-        let injection = InjectionId::derive(
-            &self.options.run,
-            RuleId(u32::MAX),
-            u32::from(spec.reference),
-        );
+        // A rule that no file can have, so that no injection has the same id.
+        let injection = InjectionId::derive(&self.options.run, RuleId(u32::MAX), self.starts);
+        self.starts += 1;
         let start = Starting {
             env: self.environment(&spec, &mark),
             injection: injection.clone(),
