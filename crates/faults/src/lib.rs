@@ -16,8 +16,8 @@ pub mod network;
 pub mod protocol;
 pub mod recover;
 pub mod serve;
-pub mod state_dir;
 pub mod spawn;
+pub mod state_dir;
 pub mod sys;
 pub mod undo;
 
