@@ -12,6 +12,7 @@ pub mod host;
 pub mod journal;
 pub mod kind;
 pub mod lease;
+pub mod network;
 pub mod protocol;
 pub mod recover;
 pub mod serve;
@@ -22,8 +23,8 @@ pub mod undo;
 
 // One fault, one file, one line.
 pub mod cpu_pressure;
-pub mod file_damage;
 pub mod memory_pressure;
+pub mod file_damage;
 pub mod network_partition;
 pub mod process_kill;
 pub mod process_pause;

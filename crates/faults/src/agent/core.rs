@@ -52,6 +52,8 @@ pub(super) struct Agent<L> {
     pub(super) hooks: Option<Hooks>,
     pub(super) rules: Rules<L>,
     pub(super) workload: Option<Workload>,
+    /// Workloads started so far.
+    pub(super) starts: u32,
     pub(super) rate: Rate,
     pub(super) lines: Rate,
     /// Processes that wait for an answer.
@@ -114,6 +116,7 @@ impl<L: Injectable> Agent<L> {
             hooks: None,
             rules: Rules::default(),
             workload: None,
+            starts: 0,
             rate: Rate::new(1000),
             lines: Rate::new(1000),
             waiting: Vec::new(),

@@ -5,7 +5,7 @@
 
 use crate::journal;
 use crate::state_dir::run_dirs;
-use crate::sys::process;
+use crate::sys::{namespace, nftables, process};
 use crate::undo::tree::MARK;
 use crate::undo::{Undo, presence, revert};
 use squall_model::event::Presence;
@@ -114,6 +114,7 @@ pub fn sweep(state: &Path, force: bool) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     sweep_processes(&runs, force, &mut found)?;
     sweep_cgroups(&runs, force, &mut found)?;
+    sweep_tables(&runs, force, &mut found)?;
     sweep_backups(state, &runs, force, &mut found)?;
     Ok(found)
 }
@@ -189,6 +190,32 @@ fn sweep_cgroups(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result
             }
         }
         found.push(runs.settle(format!("the cgroup {}", folder.display()), undo, run, force));
+    }
+    Ok(())
+}
+
+/// nftables tables named `squall_ID`, in every network namespace that something leads to.
+fn sweep_tables(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
+    if !nftables::answers() {
+        return Ok(());
+    }
+    for (inode, path) in namespace::all()? {
+        // A namespace that ends while it is looked at has no tables any more.
+        let tables = namespace::inside(Some(&path), nftables::tables).unwrap_or_default();
+        for (family, table) in tables {
+            let Some(id) = injection_in(&table, "squall_") else {
+                continue;
+            };
+            let family = nftables::family_name(family).to_owned();
+            let what = format!("the nftables table {family} {table} in {}", path.display());
+            let undo = Undo::DeleteTable {
+                family,
+                table,
+                namespace: Some(path.clone()),
+                namespace_inode: Some(inode),
+            };
+            found.push(runs.settle(what, undo, runs.injections.get(&id).cloned(), force));
+        }
     }
     Ok(())
 }

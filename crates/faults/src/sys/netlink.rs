@@ -85,6 +85,9 @@ pub fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }
 
+/// What a dump gives: family and attributes of each object.
+pub type Objects = Vec<(u8, Vec<u8>)>;
+
 /// A request to nf_tables.
 #[derive(Debug, Clone)]
 pub struct Message {
@@ -226,8 +229,8 @@ impl Netfilter {
         self.acknowledged(1)
     }
 
-    /// All objects of a kind: family and attributes of each.
-    pub fn dump(&self, message: &Message) -> io::Result<Vec<(u8, Vec<u8>)>> {
+    /// All objects of a kind.
+    pub fn dump(&self, message: &Message) -> io::Result<Objects> {
         for attempt in 1..=DUMPS {
             if let Some(found) = self.dump_once(message, attempt)? {
                 return Ok(found);
@@ -238,7 +241,7 @@ impl Netfilter {
         ))
     }
 
-    fn dump_once(&self, message: &Message, seq: u32) -> io::Result<Option<Vec<(u8, Vec<u8>)>>> {
+    fn dump_once(&self, message: &Message, seq: u32) -> io::Result<Option<Objects>> {
         let kind = (NFTABLES << 8) | message.kind;
         self.send(&frame(
             kind,

@@ -196,6 +196,15 @@ impl Run {
         }
     }
 
+    /// Everything but training, with the moments.
+    pub(crate) fn story(&mut self) -> Vec<String> {
+        self.look();
+        self.quiet()
+            .into_iter()
+            .map(|one| format!("{} {}", one["event"]["boot_ns"], one["event"]["body"]))
+            .collect()
+    }
+
     /// What was seen, without what fills pages.
     fn quiet(&self) -> Vec<&Value> {
         self.seen
