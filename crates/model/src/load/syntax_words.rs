@@ -4,6 +4,16 @@ use super::problem::Problem;
 
 const HINTS: &[(&str, &str, &str)] = &[
     (
+        "invalid indentation in quoted",
+        "a quoted text is not closed, or the line it goes on over is not indented",
+        "close the quote",
+    ),
+    (
+        "invalid indentation",
+        "this line does not fit the ones above it",
+        "close the bracket that is still open above, or correct the indentation",
+    ),
+    (
         "mapping values are not allowed",
         "a `: ` stands where no key can be",
         "put the text in quotes if the colon belongs to it, or start a new line for a new key",
@@ -92,10 +102,10 @@ const HINTS: &[(&str, &str, &str)] = &[
 
 /// The problem that the parser's `info` describes.
 pub(crate) fn problem(info: &str, text: &str, at: usize) -> Problem {
-    let code = if info.contains("recursion limit") {
-        "too-deep"
-    } else {
-        "yaml-syntax"
+    let code = match () {
+        () if info.contains("recursion limit") => "too-deep",
+        () if info.contains("unknown anchor") => "yaml-alias",
+        () => "yaml-syntax",
     };
     let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
     let indented_by_tab = text[line_start..at].contains('\t') || text[at..].starts_with('\t');

@@ -43,7 +43,7 @@ pub enum NodeValue {
 /// One key of a map with its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// The key.
+    /// The key; empty where something was refused and reported that is no key.
     pub key: String,
     /// Where the key stands.
     pub span: Location,

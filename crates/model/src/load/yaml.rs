@@ -22,7 +22,7 @@ pub(crate) fn parse(text: &str, problems: &mut Problems) -> Option<Node> {
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader {
         parser: Parser::new_from_str(body),
-        offsets: Offsets::new(body, text.len() - body.len()),
+        offsets: Offsets::new(text, body),
         text,
         problems,
         nodes: 0,
@@ -53,33 +53,52 @@ fn refuse_hostile_text(text: &str, problems: &mut Problems) -> bool {
         problems.add_file(too_many_nodes());
         return false;
     }
-    let bad = |c: char| {
-        (c.is_control() && !matches!(c, '\n' | '\t' | '\r' | '\u{85}'))
-            || c == '\u{fffe}'
-            || c == '\u{ffff}'
+    !refuse_control_characters(text, problems) && !refuse_directives(text, problems)
+}
+
+fn refuse_control_characters(text: &str, problems: &mut Problems) -> bool {
+    let returns = |at: usize| text.as_bytes().get(at + 1) == Some(&b'\n');
+    let bad = |at: usize, c: char| match c {
+        '\n' | '\t' | '\u{85}' => false,
+        '\r' => !returns(at),
+        // A byte order mark may only stand at the start.
+        '\u{feff}' => at > 0,
+        '\u{fffe}' | '\u{ffff}' => true,
+        c => c.is_control(),
     };
-    let lone_return =
-        |at: usize| text.as_bytes()[at] == b'\r' && text.as_bytes().get(at + 1) != Some(&b'\n');
-    let found = text
-        .char_indices()
-        .find(|(at, c)| bad(*c) || (*c == '\r' && lone_return(*at)));
-    if let Some((at, c)) = found {
-        let place = locate(text, at, at + c.len_utf8());
-        problems.add_at(
-            place,
-            Problem::new(
-                "control-character",
-                format!(
-                    "the file holds the control character U+{:04X}",
-                    u32::from(c)
-                ),
-            )
+    let Some((at, c)) = text.char_indices().find(|(at, c)| bad(*at, *c)) else {
+        return false;
+    };
+    let message = format!(
+        "the file holds the control character U+{:04X}",
+        u32::from(c)
+    );
+    problems.add_at(
+        locate(text, at, at + c.len_utf8()),
+        Problem::new("control-character", message)
             .label("here")
             .help("remove it; inside a quoted text it can be written as an escape, e.g. \"\\x07\""),
-        );
-        return false;
-    }
+    );
     true
+}
+
+/// `%YAML` and `%TAG` say nothing that is read. The parser also miscounts behind them.
+fn refuse_directives(text: &str, problems: &mut Problems) -> bool {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if line.trim_start_matches('\u{feff}').starts_with('%') {
+            let start = at + line.find('%').unwrap_or(0);
+            problems.add_at(
+                locate(text, start, start + 1),
+                Problem::new("yaml-directive", "directives are not read")
+                    .label("starts a directive")
+                    .help("remove the line, or indent it if it belongs to a text"),
+            );
+            return true;
+        }
+        at += line.len();
+    }
+    false
 }
 
 fn too_many_nodes() -> Problem {
@@ -104,6 +123,8 @@ pub(crate) fn locate(text: &str, start: usize, end: usize) -> Location {
 
 /// Turns the parser's character counts into bytes.
 struct Offsets {
+    /// The end of the text, where the parser's own line count is one too far.
+    end: Location,
     /// Byte of each character; empty when every character is one byte.
     bytes: Vec<u32>,
     len: usize,
@@ -111,16 +132,17 @@ struct Offsets {
 }
 
 impl Offsets {
-    fn new(body: &str, base: usize) -> Self {
+    fn new(text: &str, body: &str) -> Self {
         let bytes = if body.is_ascii() {
             Vec::new()
         } else {
             body.char_indices().map(|(at, _)| at as u32).collect()
         };
         Offsets {
+            end: locate(body, body.len(), body.len()),
+            base: text.len() - body.len(),
             bytes,
             len: body.len(),
-            base,
         }
     }
 
@@ -137,6 +159,13 @@ impl Offsets {
 
     fn location(&self, span: Span) -> Location {
         let start = self.byte(span.start.index());
+        if start == self.base + self.len {
+            return Location {
+                start,
+                end: start,
+                ..self.end
+            };
+        }
         Location {
             line: span.start.line().max(1),
             column: span.start.col() + 1,
@@ -324,6 +353,11 @@ impl<'t> Reader<'t, '_> {
                 key.span
             });
             let Some(name) = self.key_text(&key) else {
+                entries.push(Entry {
+                    key: String::new(),
+                    span: key.span,
+                    value,
+                });
                 continue;
             };
             match seen.entry(name.clone()) {

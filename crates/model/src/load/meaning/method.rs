@@ -133,8 +133,10 @@ impl Meaning<'_> {
     fn check_duration<F>(&mut self, step: &FaultStep<F>, info: &KindInfo, at: At<'_>) {
         let here = at.key("for");
         match (info.class, step.keys.duration) {
-            (Class::OneShot, Some(_)) => self.key(
+            (Class::OneShot, Some(_)) => self.problems.add(
+                self.tree,
                 here,
+                super::Focus::Key,
                 Problem::new(
                     "duration-forbidden",
                     format!("`{}` happens once and cannot last", info.kind),

@@ -166,7 +166,7 @@ impl<'a> Meaning<'a> {
             return;
         }
         let message = format!(
-            "`{}` does not end within the run",
+            "`{}` reaches beyond the end of the run",
             at.last_key().unwrap_or("it")
         );
         let (given, limit) = (self.tree.get("time-limit").is_some(), self.limit);

@@ -27,6 +27,11 @@ impl<'a> Walker<'a> {
             .filter(|key| node.entry(key).is_none())
             .collect();
         for entry in entries {
+            if entry.key.is_empty() {
+                // Refused and reported when it was read.
+                self.problems.incomplete(at);
+                continue;
+            }
             let known = properties.and_then(|all| all.get(&entry.key)).or(any);
             match known {
                 Some(schema) => {
@@ -142,7 +147,11 @@ impl<'a> Walker<'a> {
         let problem = match described {
             Some(words) => problem.help(format!(
                 "{key}: {}",
-                words.lines().next().unwrap_or_default()
+                words
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_end_matches('.')
             )),
             None => problem.help(format!("write `{key}: …`")),
         };
