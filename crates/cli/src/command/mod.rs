@@ -12,3 +12,18 @@ pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod status;
 pub(crate) mod undo;
+
+use crate::output::Failure;
+use squall_model::exit::Exit;
+use std::path::PathBuf;
+
+/// This user's state folder.
+pub(crate) fn state_dir() -> Result<PathBuf, Failure> {
+    squall_faults::state_dir::state_dir().ok_or_else(|| {
+        Failure::new(
+            Exit::Unmet,
+            "there is no state folder, because neither SQUALL_STATE_DIR nor XDG_STATE_HOME nor HOME is set",
+            Some("set SQUALL_STATE_DIR to a folder of your own"),
+        )
+    })
+}
