@@ -61,6 +61,10 @@ faults! {
     process_pause::ProcessPause,
     process_kill::ProcessKill,
     process_terminate::ProcessTerminate,
+    cpu_pressure::CpuPressure,
+    memory_pressure::MemoryPressure,
+    file_damage::FileDamage,
+    network_partition::NetworkPartition,
 }
 
 /// Reads one config; an error names the path of the key inside it.

@@ -75,6 +75,10 @@ pub trait Fault: Debug + Send + Sync {
     fn inject(&self, target: &Target, host: &mut dyn Door) -> Result<(), FaultError>;
     /// Reads the world back after `inject`: did it land? `changes` are the undos journalled for this injection.
     fn observe(&self, target: &Target, changes: &[Undo]) -> Vec<Observation>;
+    /// Whether a held process goes on after the first change already: it has to run for the rest of the fault to make sense.
+    fn lets_go_early(&self) -> bool {
+        false
+    }
     /// Problems with its values that types cannot express.
     fn problems(&self) -> Vec<ConfigProblem> {
         Vec::new()
@@ -93,6 +97,12 @@ pub trait FaultKind:
 {
     /// Its key, class, layer, needs and example.
     const INFO: KindInfo;
+}
+
+/// A list of faults that an agent can inject.
+pub trait Injectable: squall_model::syntax::FaultList {
+    /// The fault behind the name.
+    fn fault(&self) -> &dyn Fault;
 }
 
 /// The one way out into the world.

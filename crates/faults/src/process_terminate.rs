@@ -102,6 +102,11 @@ impl Fault for ProcessTerminate {
         })
     }
 
+    /// Its own handler is to run, and to save what it wants to save.
+    fn lets_go_early(&self) -> bool {
+        true
+    }
+
     fn observe(&self, target: &Target, changes: &[Undo]) -> Vec<Observation> {
         let Ok(identity) = process_of(target) else {
             return Vec::new();

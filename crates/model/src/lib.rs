@@ -10,6 +10,8 @@ pub mod experiment;
 pub mod hook;
 pub mod id;
 pub mod load;
+pub mod plan;
+pub mod policy;
 pub mod process;
 pub mod rule;
 pub mod seed;

@@ -1,4 +1,5 @@
 //! Runs of a simulated trainer whose truth is known, against what analysis concludes from their logs alone.
 
 mod golden;
+mod scenarios;
 mod sim;

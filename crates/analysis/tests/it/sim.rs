@@ -382,6 +382,11 @@ impl Sim {
             return;
         }
         self.start_again();
+        self.resume();
+    }
+
+    /// The restarted ranks load the newest checkpoint.
+    pub(crate) fn resume(&mut self) {
         self.load();
         self.spoilt = self.bug != Bug::None;
     }

@@ -6,53 +6,12 @@
 use super::db::Database;
 use super::error::StoreError;
 use super::log::lock;
+use super::merge::{JournalEntry, missing};
 use super::read::{events, tail};
 use super::writer::{LOSS_MAX, insert_block, insert_event};
-use squall_model::event::{Body, Event, InjectionState, Observation, RunState};
+use squall_model::event::{Body, Event, RunState};
 use squall_model::exit::Exit;
-use squall_model::id::{InjectionId, RuleId};
-use squall_model::syntax::Class;
 use std::path::Path;
-
-/// What the journal says of one injection.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JournalEntry {
-    /// Which one.
-    pub injection: InjectionId,
-    /// Its rule, when the journal knows it.
-    pub rule: RuleId,
-    /// Its fault.
-    pub kind: String,
-    /// What is left to undo.
-    pub class: Class,
-    /// On whom, in words.
-    pub target: String,
-    /// How it ended.
-    pub end: JournalEnd,
-}
-
-/// How an injection stands in the journal.
-#[derive(Debug, Clone, PartialEq)]
-pub enum JournalEnd {
-    /// It may still be in the world.
-    Outstanding,
-    /// It was undone.
-    Undone {
-        /// `agent`, `guard`, `recovery`.
-        by: String,
-        /// The read-back.
-        observations: Vec<Observation>,
-    },
-    /// It could not be undone.
-    Stuck {
-        /// Who tried.
-        by: String,
-        /// Why.
-        because: String,
-        /// What a person is to do.
-        remedy: String,
-    },
-}
 
 /// What closing found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,52 +96,10 @@ impl<'a> Log<'a> {
         Ok(())
     }
 
-    /// Brings the log's view of one injection to the journal's.
     fn merge(&mut self, entry: &JournalEntry) -> Result<(), StoreError> {
-        if !self.state.injections.contains_key(&entry.injection) {
-            self.append(Body::InjectionBegun {
-                injection: entry.injection.clone(),
-                rule: entry.rule,
-                kind: entry.kind.clone(),
-                class: entry.class,
-                target: entry.target.clone(),
-                process: None,
-                aim: Default::default(),
-                mechanism: "from the journal".into(),
-            })?;
+        for body in missing(&self.state, entry, "the controller was lost") {
+            self.append(body)?;
         }
-        let now = self.state.injections.get(&entry.injection).map(|i| i.state);
-        if now == Some(InjectionState::Undone) {
-            return Ok(());
-        }
-        let begin = |by: &str| Body::UndoBegun {
-            injection: entry.injection.clone(),
-            because: "the controller was lost".into(),
-            by: by.to_owned(),
-        };
-        match &entry.end {
-            JournalEnd::Outstanding => Ok(()),
-            JournalEnd::Undone { by, observations } => {
-                self.append(begin(by))?;
-                self.append(Body::Undone {
-                    injection: entry.injection.clone(),
-                    by: by.clone(),
-                    observations: observations.clone(),
-                })
-            }
-            JournalEnd::Stuck {
-                by,
-                because,
-                remedy,
-            } => {
-                self.append(begin(by))?;
-                self.append(Body::Stuck {
-                    injection: entry.injection.clone(),
-                    by: by.clone(),
-                    because: because.clone(),
-                    remedy: remedy.clone(),
-                })
-            }
-        }
+        Ok(())
     }
 }

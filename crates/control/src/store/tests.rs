@@ -189,10 +189,12 @@ fn closing_a_cut_off_run_tells_what_the_journal_knows() {
     drop(store);
     let entry = |id: &str, class, end| JournalEntry {
         injection: InjectionId(id.into()),
-        rule: RuleId(0),
+        rule: Some(RuleId(0)),
         kind: "process-pause".into(),
         class,
         target: "pid 1".into(),
+        mechanism: "m".into(),
+        landed: None,
         end,
     };
     let undone = JournalEnd::Undone {

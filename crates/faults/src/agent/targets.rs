@@ -82,6 +82,14 @@ pub fn resolve(selector: &Selector, scope: &Scope) -> Result<Vec<Target>, NoTarg
     }
 }
 
+/// A process that is known by its own connection, as the kernel names its other end.
+pub fn connected(pid: u32, rank: Option<u32>, scope: &Scope) -> Result<Target, NoTarget> {
+    let process = procs::read(pid).filter(|found| alive(found) && !scope.own.contains(&pid));
+    process
+        .and_then(|process| process_target(&process, rank))
+        .ok_or_else(|| NoTarget(format!("process {pid} does not run")))
+}
+
 /// Picks at most `most`, by the run's seed, in an order that does not depend on how they were found.
 fn choose(mut found: Vec<Proc>, most: usize, scope: &Scope) -> Vec<Proc> {
     if found.len() <= most {

@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 /// What is started, and all that it inherits. Every other descriptor is closed at its exec.
 #[derive(Debug)]
 pub struct Launch<'a> {
+    /// The program file, where it is not the first word.
+    pub program: Option<PathBuf>,
     pub argv: Vec<OsString>,
     /// Set beside (over) the inherited variables.
     pub env: Vec<(OsString, OsString)>,
@@ -40,6 +42,7 @@ impl Launch<'_> {
     /// A launch of `argv` that inherits the environment and nothing else.
     pub fn new(argv: Vec<OsString>) -> Self {
         Launch {
+            program: None,
             argv,
             env: Vec::new(),
             env_remove: Vec::new(),
@@ -56,10 +59,14 @@ impl Launch<'_> {
     /// Starts it. The caller is its parent and has to wait for it.
     pub fn start(self) -> io::Result<Started> {
         let mut words = self.argv.iter();
-        let program = words
+        let name = words
             .next()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "an empty command line"))?;
-        let mut command = Command::new(program);
+        let mut command = match &self.program {
+            Some(program) => Command::new(program),
+            None => Command::new(name),
+        };
+        command.arg0(name);
         command.args(words);
         for name in &self.env_remove {
             command.env_remove(name);

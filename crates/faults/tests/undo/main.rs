@@ -7,4 +7,7 @@
 )]
 
 mod common;
+mod files;
+mod network;
 mod processes;
+mod recovery;

@@ -21,6 +21,7 @@ use crate::diagnostic::{Diagnostic, Location};
 use crate::experiment::{Experiment, FaultStep};
 use crate::syntax::{FaultList, KindInfo};
 use problem::{At, Problem, Problems};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -100,6 +101,50 @@ pub fn sha256(text: &str) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// The schema of any file type.
+pub(crate) fn schema_of<T: JsonSchema + 'static>(id: &str) -> Value {
+    (*schema::cached::<T>(id)).clone()
+}
+
+/// Reads a file that is no experiment, as strictly.
+pub(crate) fn read_other<T: JsonSchema + DeserializeOwned + 'static>(
+    text: &str,
+    id: &str,
+    check: impl FnOnce(&T, &Node, &mut Reporter<'_>),
+) -> Result<T, Vec<Diagnostic>> {
+    let mut problems = Problems::default();
+    let schema = schema::cached::<T>(id);
+    if let Some((document, tree)) = document(text, &schema, &[], &mut problems, |_, _, _| {}) {
+        check(&document, &tree, &mut Reporter(&mut problems));
+        if problems.is_empty() {
+            return Ok(document);
+        }
+    }
+    Err(problems.finish())
+}
+
+/// Lets other files' own checks report problems.
+pub(crate) struct Reporter<'a>(&'a mut Problems);
+
+impl Reporter<'_> {
+    /// A name or pattern that fits no fault.
+    pub(crate) fn unknown_fault<'k>(
+        &mut self,
+        place: Location,
+        name: &str,
+        known: impl Iterator<Item = &'k str>,
+    ) {
+        let message = format!("`{}` fits no fault", words::short(name));
+        let problem = Problem::new("unknown-fault", message);
+        let problem = match words::nearest(name, known) {
+            Some(meant) => problem.label(format!("did you mean `{meant}`?")),
+            None => problem.label("forbids nothing"),
+        };
+        self.0
+            .add_at(place, problem.help("`squall faults` lists all faults"));
+    }
 }
 
 /// Reads any strict YAML document of type `T`; problems are collected, and what was wrong is replaced by something harmless.

@@ -1,0 +1,3 @@
+//! The report in all its forms, beside the run.
+
+use super::folder::RunFolder;

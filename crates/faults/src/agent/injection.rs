@@ -1,0 +1,378 @@
+//! One occasion, on a thread of its own: targets are resolved, each is injected through the door, and the world is read back.
+
+use super::procs;
+use super::shared::{FromJob, Hold, Shared};
+use super::targets::{self, Scope};
+use crate::fault::{Door, FaultError, Injectable, Target};
+use crate::host::Host;
+use crate::journal::record::{About, Landing};
+use crate::undo::Undo;
+use crate::undo::perform::{Outcome, undo_injection};
+use squall_model::event::{Body, Observation, Place, Precision, Presence};
+use squall_model::hook::HOLD_DEADLINE_MS;
+use squall_model::id::{InjectionId, RuleId};
+use squall_model::process::ProcessIdentity;
+use squall_model::syntax::Class;
+use squall_model::timing::Selector;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A rule, as its injections need it.
+#[derive(Debug)]
+pub(super) struct Plan<L> {
+    pub(super) rule: RuleId,
+    pub(super) fault: L,
+    pub(super) class: Class,
+    pub(super) target: Selector,
+    /// Injections so far: part of their ids.
+    pub(super) count: AtomicU32,
+}
+
+/// One occasion that was taken.
+#[derive(Debug)]
+pub(super) struct Job<L> {
+    pub(super) plan: Arc<Plan<L>>,
+    pub(super) occasion: u32,
+    pub(super) aim: Place,
+    pub(super) hold: Option<Hold>,
+    /// The very process, when it asked for it itself.
+    pub(super) asked_by: Option<u32>,
+}
+
+/// Runs a job to its end.
+pub(super) fn run<L: Injectable>(job: &Job<L>, shared: &Shared) {
+    let rule = job.plan.rule;
+    let mut scope: Scope = shared
+        .scope
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    scope.choice = [rule.0.to_le_bytes(), job.occasion.to_le_bytes()].concat();
+    let found = match job.asked_by {
+        Some(pid) => targets::connected(pid, job.aim.rank, &scope).map(|target| vec![target]),
+        None => targets::resolve(&job.plan.target, &scope),
+    };
+    match found {
+        Err(none) => shared.event(Body::Skipped {
+            rule,
+            because: none.to_string(),
+        }),
+        Ok(found) => {
+            let mut landed = false;
+            for target in found {
+                landed |= inject(job, &target, shared);
+            }
+            if let Some(hold) = job.hold.clone().filter(|_| landed) {
+                shared.tell(FromJob::LetGo { hold, landed });
+            }
+        }
+    }
+    // Whoever still waits goes on; one that was answered ignores it.
+    if let Some(hold) = job.hold.clone() {
+        shared.tell(FromJob::LetGo {
+            hold,
+            landed: false,
+        });
+    }
+    shared.tell(FromJob::Idle { rule });
+}
+
+/// One injection. True when it has landed.
+fn inject<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> bool {
+    let plan = &job.plan;
+    let fault = plan.fault.fault();
+    let unmet = fault.unmet(target, &shared.facts);
+    if let Some(unmet) = unmet.first() {
+        let because = format!("{} is missing; {}", unmet.what, unmet.remedy);
+        shared.event(Body::Skipped {
+            rule: plan.rule,
+            because,
+        });
+        return false;
+    }
+    let injection = InjectionId::derive(
+        &shared.run,
+        plan.rule,
+        plan.count.fetch_add(1, Ordering::SeqCst),
+    );
+    let about = About {
+        rule: Some(plan.rule),
+        kind: plan.fault.kind().to_owned(),
+        class: plan.class,
+        target: words(target),
+        process: process(target),
+        aim: job.aim.clone(),
+        mechanism: fault.mechanism(&shared.facts),
+    };
+    shared.event(Body::InjectionBegun {
+        injection: injection.clone(),
+        rule: plan.rule,
+        kind: about.kind.clone(),
+        class: plan.class,
+        target: about.target.clone(),
+        process: about.process.clone(),
+        aim: about.aim.clone(),
+        mechanism: about.mechanism.clone(),
+    });
+    let host = Host::new(
+        shared.journal.clone(),
+        injection.clone(),
+        about,
+        shared.seed,
+        shared.cancelled.clone(),
+        shared.spawner.clone(),
+    );
+    let mut door = Watched {
+        host,
+        job,
+        target,
+        early: fault.lets_go_early(),
+        landing: None,
+        shared,
+    };
+    let injected = fault.inject(target, &mut door);
+    let place = door
+        .landing
+        .take()
+        .unwrap_or_else(|| place_now(job, target, shared));
+    let changes = door.host.changes();
+    let observations = if changes.is_empty() {
+        Vec::new()
+    } else {
+        fault.observe(target, &changes)
+    };
+    let seen = observations
+        .iter()
+        .any(|one| one.presence == Presence::Present);
+    let failure = match injected {
+        Ok(()) if seen => record(&mut door.host, &place, &observations)
+            .err()
+            .map(|error| error.to_string()),
+        Ok(()) => Some("it could not be shown to have acted".to_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    conclude(plan, injection, place, failure, observations, shared)
+}
+
+fn record(
+    host: &mut Host,
+    landing: &Landing,
+    observations: &[Observation],
+) -> Result<(), FaultError> {
+    host.land(Some(landing.clone()), observations.to_vec())
+}
+
+/// Says what came of it. What failed half-way is undone at once.
+fn conclude<L: Injectable>(
+    plan: &Plan<L>,
+    injection: InjectionId,
+    landing: Landing,
+    failure: Option<String>,
+    observations: Vec<Observation>,
+    shared: &Shared,
+) -> bool {
+    let rule = plan.rule;
+    let landed = failure.is_none();
+    match failure {
+        None => {
+            let Landing {
+                place,
+                precision,
+                held_ns,
+            } = landing;
+            shared.event(Body::Landed {
+                injection: injection.clone(),
+                place,
+                precision,
+                held_ns,
+                observations,
+            });
+        }
+        Some(because) => {
+            shared.event(Body::NotLanded {
+                injection: injection.clone(),
+                because: because.clone(),
+                observations,
+            });
+            undo(&injection, &format!("it did not land: {because}"), shared);
+        }
+    }
+    if landed && plan.class != Class::OneShot {
+        shared.tell(FromJob::Lasts {
+            rule,
+            injection,
+            landed_ns: procs::boot_ns(),
+        });
+    } else {
+        shared.tell(FromJob::Over { rule, injection });
+    }
+    landed
+}
+
+/// Undoes one injection and reports it.
+pub(super) fn undo(injection: &InjectionId, because: &str, shared: &Shared) {
+    let by = "agent".to_owned();
+    shared.event(Body::UndoBegun {
+        injection: injection.clone(),
+        because: because.to_owned(),
+        by: by.clone(),
+    });
+    let outcome = undo_injection(&shared.journal, injection, because);
+    shared.event(match outcome {
+        None => Body::Undone {
+            injection: injection.clone(),
+            by,
+            observations: vec![nothing_done()],
+        },
+        Some(Outcome {
+            stuck: Some(stuck), ..
+        }) => Body::Stuck {
+            injection: injection.clone(),
+            by,
+            because: stuck.because,
+            remedy: stuck.remedy,
+        },
+        Some(outcome) => Body::Undone {
+            injection: injection.clone(),
+            by,
+            observations: outcome.observations,
+        },
+    });
+}
+
+fn nothing_done() -> Observation {
+    Observation {
+        presence: Presence::Absent,
+        source: "journal".into(),
+        evidence: "nothing had been changed".into(),
+    }
+}
+
+/// Where it landed, and how well that is known.
+fn place_now<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> Landing {
+    let rank = match target {
+        Target::Process { rank, .. } => *rank,
+        _ => None,
+    };
+    let now = procs::boot_ns();
+    let observed = || shared.position(rank.or(job.aim.rank));
+    match &job.hold {
+        Some(hold) => {
+            let held_ns = now.saturating_sub(hold.since_ns);
+            let late =
+                hold.expired.load(Ordering::SeqCst) || held_ns >= HOLD_DEADLINE_MS * 1_000_000;
+            let (place, precision) = if late {
+                (observed(), Precision::Late)
+            } else {
+                (hold.place.clone(), Precision::Held)
+            };
+            Landing {
+                place,
+                precision,
+                held_ns: Some(held_ns),
+            }
+        }
+        None => {
+            let aimed = job.aim != Place::default();
+            let precision = if aimed {
+                Precision::Observed
+            } else {
+                Precision::NotAimed
+            };
+            Landing {
+                place: observed(),
+                precision,
+                held_ns: None,
+            }
+        }
+    }
+}
+
+fn process(target: &Target) -> Option<ProcessIdentity> {
+    match target {
+        Target::Process { identity, .. } => Some(identity.clone()),
+        _ => None,
+    }
+}
+
+fn words(target: &Target) -> String {
+    match target {
+        Target::Process {
+            identity,
+            rank: Some(rank),
+            command,
+        } => format!("rank {rank}: process {} ({command})", identity.pid),
+        Target::Process {
+            identity,
+            rank: None,
+            command,
+        } => format!("process {} ({command})", identity.pid),
+        Target::File { path } => format!("file {}", path.display()),
+        Target::Namespace { path } => format!("network namespace {}", path.display()),
+        Target::Host => "this machine".into(),
+    }
+}
+
+/// The door, with an eye on the first change.
+struct Watched<'a, L> {
+    host: Host,
+    job: &'a Job<L>,
+    target: &'a Target,
+    /// It has landed, and the held process goes on, when the first change is made.
+    early: bool,
+    landing: Option<Landing>,
+    shared: &'a Shared,
+}
+
+impl<L: Injectable> Watched<'_, L> {
+    fn changed(&mut self) {
+        if !self.early || self.landing.is_some() {
+            return;
+        }
+        self.landing = Some(place_now(self.job, self.target, self.shared));
+        if let Some(hold) = self.job.hold.clone() {
+            self.shared.tell(FromJob::LetGo { hold, landed: true });
+        }
+    }
+}
+
+impl<L: Injectable> Door for Watched<'_, L> {
+    fn change(
+        &mut self,
+        undo: Undo,
+        action: &str,
+        act: &mut dyn FnMut() -> std::io::Result<()>,
+    ) -> Result<(), FaultError> {
+        self.host.change(undo, action, act)?;
+        self.changed();
+        Ok(())
+    }
+
+    fn serve(
+        &mut self,
+        kind: &str,
+        config: serde_json::Value,
+        ready_within: std::time::Duration,
+    ) -> Result<ProcessIdentity, FaultError> {
+        let child = self.host.serve(kind, config, ready_within)?;
+        self.changed();
+        Ok(child)
+    }
+
+    fn backup_dir(&mut self) -> Result<std::path::PathBuf, FaultError> {
+        self.host.backup_dir()
+    }
+
+    fn check_cancelled(&self) -> Result<(), FaultError> {
+        self.host.check_cancelled()
+    }
+
+    fn injection(&self) -> &InjectionId {
+        self.host.injection()
+    }
+
+    fn draw(&self, what: &str) -> f64 {
+        self.host.draw(what)
+    }
+}

@@ -1,0 +1,399 @@
+//! The guard's one loop.
+
+use super::Options;
+use super::children::{Children, SELF};
+use super::rescue;
+use super::wire::{self, FromGuard, GuardReport, Received, ToGuard, ToGuardFromController};
+use crate::agent::procs;
+use crate::journal::Journal;
+use crate::journal::record::Writer;
+use crate::lease::{Lease, LeaseFile};
+use crate::sys::spawn::{self, Launch, Started};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use squall_model::id::InjectionId;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// An agent that is silent this long is stopped or hung.
+const SILENCE: Duration = Duration::from_secs(2);
+/// How long an agent may take to say that it is undoing.
+const ANSWER: Duration = Duration::from_secs(3);
+/// How long it may undo while it beats.
+const UNDOING_MAX: Duration = Duration::from_secs(60);
+/// Room for the guard's own undoing, so that no other recovery takes it for a stopped holder meanwhile.
+const RESCUE_MS: u64 = 60_000;
+/// The loop looks at its deadlines at least this often.
+const TURN: Duration = Duration::from_millis(100);
+
+/// The run is to end, by the agent's hand as long as it can.
+#[derive(Debug)]
+struct Ending {
+    because: String,
+    until: Instant,
+}
+
+/// The guard of one run.
+pub(super) struct Guard {
+    options: Options,
+    journal: Journal,
+    agent: Started,
+    to_agent: OwnedFd,
+    renew: Option<OwnedFd>,
+    controller: Option<OwnedFd>,
+    signals: OwnedFd,
+    children: Children,
+    beaten: Instant,
+    lease: Lease,
+    lease_file: LeaseFile,
+    ending: Option<Ending>,
+    /// The agent's exit status, once it is dead.
+    ended: Option<Option<i32>>,
+}
+
+impl Guard {
+    /// Locks a new journal and starts the agent.
+    pub(super) fn start(options: Options) -> io::Result<Guard> {
+        let mut wanted = spawn::ENDING.to_vec();
+        wanted.push(spawn::CHILD);
+        let signals = spawn::signals(&wanted)?;
+        let control = spawn::inherited(options.control_fd)?;
+        let renew = spawn::inherited(options.renew_fd)?;
+        let started = Self::lease(&options).and_then(|(lease, file)| {
+            let (journal, agent, to_agent) = Self::start_agent(&options, &control)?;
+            Ok((lease, file, journal, agent, to_agent))
+        });
+        let (mut lease, lease_file, journal, agent, to_agent) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                wire::send(
+                    &renew,
+                    &GuardReport::Failed {
+                        because: error.to_string(),
+                    },
+                    &[],
+                )?;
+                return Err(error);
+            }
+        };
+        drop(control);
+        lease.agent = procs::identity(agent.pid);
+        let mut guard = Guard {
+            controller: pidfd_of_parent(options.controller),
+            options,
+            journal,
+            agent,
+            to_agent,
+            renew: Some(renew),
+            signals,
+            children: Children::default(),
+            beaten: Instant::now(),
+            lease,
+            lease_file,
+            ending: None,
+            ended: None,
+        };
+        guard.prolong(guard.options.lease_ms)?;
+        match procs::identity(guard.agent.pid) {
+            Some(agent) => guard.tell(&GuardReport::Ready {
+                guard: std::process::id(),
+                agent,
+            }),
+            None => guard.tell(&GuardReport::Failed {
+                because: "the agent ended at once".into(),
+            }),
+        }
+        Ok(guard)
+    }
+
+    /// Made before the journal, so that no journal is ever without one.
+    fn lease(options: &Options) -> io::Result<(Lease, LeaseFile)> {
+        let term = Duration::from_millis(options.lease_ms);
+        let mut lease = Lease::starting_now(options.run.clone(), term)?;
+        lease.guard = procs::identity(std::process::id());
+        lease.controller = procs::identity(options.controller);
+        let file = LeaseFile::create(&options.run_dir, &lease)?;
+        Ok((lease, file))
+    }
+
+    fn start_agent(
+        options: &Options,
+        control: &OwnedFd,
+    ) -> io::Result<(Journal, Started, OwnedFd)> {
+        spawn::adopt_orphans()?;
+        let journal = Journal::create(&options.run_dir, &options.run, Writer::Guard)?;
+        let (ours, theirs) = wire::pair()?;
+        let logs = options.run_dir.join("logs");
+        std::fs::create_dir_all(&logs)?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(logs.join("agent.log"))?;
+        let agent = crate::agent::Options {
+            run: options.run.clone(),
+            run_dir: options.run_dir.clone(),
+            controller: options.controller,
+            lease_ms: options.lease_ms,
+            control_fd: control.as_raw_fd(),
+            guard_fd: theirs.as_raw_fd(),
+            journal_fd: journal.descriptor().as_raw_fd(),
+        };
+        let words = vec![
+            "squall".into(),
+            "agent".into(),
+            serde_json::to_string(&agent)?.into(),
+        ];
+        let mut launch = Launch::new(words);
+        launch.program = Some(SELF.into());
+        launch.stdout = Some(log.try_clone()?.into());
+        launch.stderr = Some(log.into());
+        launch.pass = vec![
+            rustix::fd::AsFd::as_fd(control),
+            rustix::fd::AsFd::as_fd(&theirs),
+            journal.descriptor(),
+        ];
+        let agent = launch.start()?;
+        Ok((journal, agent, ours))
+    }
+
+    /// Watches until the run is over and undone; what could not be undone.
+    pub(super) fn watch(mut self) -> io::Result<Vec<InjectionId>> {
+        let because = loop {
+            self.wait()?;
+            self.hear_signals()?;
+            self.hear_agent();
+            self.hear_controller();
+            if let Some(because) = self.verdict() {
+                break because;
+            }
+        };
+        self.rescue(&because)
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let mut polled = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.agent.pidfd, PollFlags::IN),
+            PollFd::new(&self.to_agent, PollFlags::IN),
+        ];
+        polled.extend(self.renew.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        polled.extend(
+            self.controller
+                .iter()
+                .map(|fd| PollFd::new(fd, PollFlags::IN)),
+        );
+        let turn = Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::from(TURN.subsec_nanos()),
+        };
+        match poll(&mut polled, Some(&turn)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn hear_signals(&mut self) -> io::Result<()> {
+        while let Some(signal) = spawn::next_signal(&self.signals)? {
+            if signal == spawn::CHILD {
+                self.reap();
+            } else {
+                self.end(format!("the guard got {}", spawn::signal_name(signal)));
+            }
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) {
+        for end in self.children.reap() {
+            if end.pid == self.agent.pid {
+                self.ended = Some(end.exit);
+            } else {
+                // An agent that is gone needs no word of it.
+                let told = FromGuard::Exited {
+                    pid: end.pid,
+                    exit: end.exit,
+                    signal: end.signal,
+                };
+                wire::send(&self.to_agent, &told, &[]).unwrap_or_default();
+            }
+        }
+    }
+
+    fn hear_agent(&mut self) {
+        loop {
+            match wire::receive(&self.to_agent) {
+                Ok(Received::Message(ToGuard::Beat, _)) => self.beaten = Instant::now(),
+                Ok(Received::Message(ToGuard::Spawn(request), fds)) => {
+                    let answer = if self.ending.is_some() {
+                        FromGuard::SpawnFailed {
+                            request: request.request,
+                            because: "the run is ending".into(),
+                        }
+                    } else {
+                        self.children.start(request, fds)
+                    };
+                    wire::send(&self.to_agent, &answer, &[]).unwrap_or_default();
+                }
+                Ok(Received::Message(ToGuard::Ending { within_ms }, _)) => {
+                    self.beaten = Instant::now();
+                    let within = Duration::from_millis(within_ms).min(UNDOING_MAX);
+                    let ending = self.ending.get_or_insert_with(|| Ending {
+                        because: "the agent took longer than it had said to undo everything".into(),
+                        until: Instant::now(),
+                    });
+                    ending.until = Instant::now() + within;
+                }
+                // A word that is not understood counts as a sign of life and no more.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Ok(Received::Nothing | Received::End) | Err(_) => return,
+            }
+        }
+    }
+
+    fn hear_controller(&mut self) {
+        let Some(renew) = &self.renew else { return };
+        loop {
+            match wire::receive(renew) {
+                Ok(Received::Message(ToGuardFromController::Renew, _)) => {
+                    if let Err(error) = self.prolong(self.options.lease_ms) {
+                        return self.lose(
+                            "controller",
+                            format!("its lease could not be recorded: {error}"),
+                        );
+                    }
+                    return self.hear_controller();
+                }
+                Ok(Received::Nothing) => break,
+                Ok(Received::End) => {
+                    return self.lose("controller", "its line to the guard ended".into());
+                }
+                Err(error) => {
+                    return self.lose(
+                        "controller",
+                        format!("it said something else than `renew`: {error}"),
+                    );
+                }
+            }
+        }
+        let dead = self.controller.as_ref().is_some_and(|pidfd| {
+            let at_once = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&at_once))
+                .is_ok_and(|count| count > 0)
+        });
+        if dead {
+            return self.lose("controller", "its process ended".into());
+        }
+        if procs::boot_ns() > self.lease.deadline_boot_ns && self.ending.is_none() {
+            self.lose(
+                "controller",
+                format!(
+                    "it did not renew its lease for {} ms",
+                    self.options.lease_ms
+                ),
+            );
+        }
+    }
+
+    fn lose(&mut self, what: &str, because: String) {
+        self.tell(&GuardReport::Lost {
+            what: what.into(),
+            because: because.clone(),
+        });
+        self.renew = None;
+        self.controller = None;
+        self.end(format!("the {what} was lost: {because}"));
+    }
+
+    /// Asks the agent to undo everything.
+    fn end(&mut self, because: String) {
+        if self.ending.is_none() {
+            self.ending = Some(Ending {
+                because: because.clone(),
+                until: Instant::now() + ANSWER,
+            });
+        }
+        wire::send(&self.to_agent, &FromGuard::Finish { because }, &[]).unwrap_or_default();
+    }
+
+    /// Why the agent's time is over; None while it lives, beats and has time.
+    fn verdict(&mut self) -> Option<String> {
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let dead = poll(
+            &mut [PollFd::new(&self.agent.pidfd, PollFlags::IN)],
+            Some(&at_once),
+        )
+        .is_ok_and(|count| count > 0);
+        if dead {
+            self.reap();
+            return Some(match (&self.ending, self.ended) {
+                (Some(ending), _) => ending.because.clone(),
+                (None, Some(Some(status))) => format!("the agent exited with status {status}"),
+                _ => "the agent was killed".into(),
+            });
+        }
+        if self.beaten.elapsed() > SILENCE {
+            return Some(format!(
+                "the agent was silent for {} s: stopped or hung",
+                SILENCE.as_secs()
+            ));
+        }
+        let overdue = self
+            .ending
+            .as_ref()
+            .filter(|ending| Instant::now() > ending.until)?;
+        Some(overdue.because.clone())
+    }
+
+    /// Undoes everything, after the agent's proven death.
+    fn rescue(mut self, because: &str) -> io::Result<Vec<InjectionId>> {
+        // A stopped clock must not keep anybody from being rescued.
+        self.prolong(RESCUE_MS).unwrap_or_default();
+        rescue::end_agent(&self.agent.pidfd)?;
+        self.reap();
+        let clean = self.ended == Some(Some(0));
+        if !clean {
+            self.tell(&GuardReport::Lost {
+                what: "agent".into(),
+                because: because.to_owned(),
+            });
+        }
+        let undone = rescue::undo(self.journal, because);
+        self.children.kill_all();
+        let (outstanding, reports) = undone?;
+        if let Some(renew) = &self.renew {
+            for report in reports.iter().chain([&GuardReport::Ended {
+                outstanding: outstanding.clone(),
+            }]) {
+                // A controller that is gone reads the journal later.
+                wire::send(renew, report, &[]).unwrap_or_default();
+            }
+        }
+        self.children.reap();
+        Ok(outstanding)
+    }
+
+    fn tell(&self, report: &GuardReport) {
+        if let Some(renew) = &self.renew {
+            wire::send(renew, report, &[]).unwrap_or_default();
+        }
+    }
+
+    fn prolong(&mut self, by_ms: u64) -> io::Result<()> {
+        self.lease.renew(Duration::from_millis(by_ms));
+        self.lease_file.write(&self.lease)
+    }
+}
+
+/// A pidfd of the controller, if it is still our parent.
+fn pidfd_of_parent(controller: u32) -> Option<OwnedFd> {
+    let parent = rustix::process::getppid()?;
+    let fd = rustix::process::pidfd_open(parent, rustix::process::PidfdFlags::empty()).ok()?;
+    let still = rustix::process::getppid() == Some(parent);
+    (still && u32::try_from(parent.as_raw_nonzero().get()) == Ok(controller)).then_some(fd)
+}
