@@ -4,6 +4,8 @@
 //! reader that was written without it, straight from `/proc`, `/sys`, netlink and `ip`/`tc`.
 
 pub mod bench;
+pub mod catalogue;
+pub mod crash;
 pub mod folder;
 pub mod nft_writer;
 pub mod poll;
@@ -13,3 +15,4 @@ pub mod prove;
 pub mod sandbox;
 pub mod snapshot;
 pub mod spawned;
+pub mod targets;

@@ -112,8 +112,11 @@ impl Sandbox {
         }
     }
 
-    /// The first flags for `unshare` that work here.
-    fn usable_flags(&self) -> anyhow::Result<Option<Vec<&'static str>>> {
+    /// The first flags for `unshare` that work here; none where the host lets us make no namespaces.
+    ///
+    /// # Errors
+    /// When trying them hangs.
+    pub fn usable_flags(&self) -> anyhow::Result<Option<Vec<&'static str>>> {
         let mut wanted = vec!["--mount", "--net", "--ipc", "--uts"];
         if self.has_own_pids {
             wanted.extend(["--pid", "--fork", "--kill-child", "--mount-proc"]);
@@ -171,6 +174,15 @@ fn loudly(line: &str) -> anyhow::Result<()> {
 fn network_namespace() -> anyhow::Result<String> {
     let link = fs::read_link("/proc/self/ns/net").context("which network namespace this is")?;
     Ok(link.to_string_lossy().into_owned())
+}
+
+/// Puts an empty file system over a folder, which ends with the mount namespace.
+///
+/// # Errors
+/// When it cannot be mounted.
+pub fn tmpfs(folder: &str, size: &str) -> anyhow::Result<()> {
+    let options = format!("mode=755,size={size}");
+    command("mount", &["-t", "tmpfs", "sandbox", "-o", &options, folder])
 }
 
 /// Proves that we are inside and brings the loopback up.

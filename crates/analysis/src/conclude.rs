@@ -7,7 +7,7 @@ use crate::landing::{self, InjectionReport, Landed};
 use crate::lineage::{Lineage, median};
 use crate::log::Log;
 use crate::num;
-use crate::recovery::{self, Outcome};
+use crate::recovery::Outcome;
 use crate::report::{
     Answered, Band, BlastRadius, DataQuality, FORMAT, MarkKind, Policy, Report, Reproduce,
     Timeline, TimelineMark, Training,
@@ -15,7 +15,7 @@ use crate::report::{
 use crate::run::Run;
 use crate::same_result::{self, Sameness};
 use crate::verdict;
-use crate::{figures, signals, words};
+use crate::{figures, signals, story, words};
 use squall_model::experiment::Goal;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +34,7 @@ pub fn conclude(run: &Run) -> Report {
         lineage: lineage.as_ref(),
         reference: reference.as_ref(),
         injections: &landing::injections(&log, lineage.as_ref()),
-        recoveries: &recovery::recoveries(&log, lineage.as_ref()),
+        recoveries: &story::recoveries(&log, lineage.as_ref()),
         same: &same,
         effectiveness: effectiveness.as_ref(),
     };
@@ -117,7 +117,7 @@ fn training(findings: &Findings<'_>, lineage: &Lineage) -> Training {
         step_time_ns: median(&times),
         checkpoint_interval: interval.map(|(n, _)| n),
         checkpoint_interval_source: interval.map(|(_, source)| source.to_owned()),
-        unexplained_restarts: recovery::unexplained(findings.log, Some(lineage)) as u64,
+        unexplained_restarts: story::unexplained(findings.log, Some(lineage)) as u64,
         effectiveness: findings.effectiveness.cloned(),
     }
 }
@@ -232,11 +232,12 @@ fn data_quality(
             dropped.insert(name.into(), work.dropped());
         }
     }
+    let sampled = series.iter().filter(|it| !it.name.starts_with("training."));
     let sources: BTreeSet<&str> = log.work.training.iter().map(|seen| seen.source).collect();
     DataQuality {
         sources: sources.into_iter().map(str::to_owned).collect(),
         dropped,
-        gaps: series.iter().map(|it| it.gap_count).sum(),
+        gaps: sampled.map(|it| it.gap_count).sum(),
         not_concluded: not_concluded(findings, expectations),
         notes: notes(findings, series),
     }
@@ -287,7 +288,7 @@ fn notes(findings: &Findings<'_>, series: &[SeriesReport]) -> Vec<String> {
         .iter()
         .map(|(_, text)| (*text).to_owned())
         .collect();
-    let unexplained = recovery::unexplained(log, findings.lineage);
+    let unexplained = story::unexplained(log, findings.lineage);
     if unexplained > 0 {
         all.push(format!(
             "{} of the job that no injection explains",

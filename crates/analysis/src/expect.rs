@@ -11,7 +11,6 @@ use crate::same_result::{SameResult, Sameness};
 use crate::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use squall_model::event::Stage;
 use squall_model::experiment::{Expect, ResultKind, StepCount};
 use squall_model::units::Span;
 
@@ -52,15 +51,15 @@ pub(crate) struct Findings<'a> {
     pub(crate) effectiveness: Option<&'a Effectiveness>,
 }
 
-type Answer = (Judgement, String);
+pub(crate) type Answer = (Judgement, String);
 
-fn held(words: impl Into<String>) -> Answer {
+pub(crate) fn held(words: impl Into<String>) -> Answer {
     (Judgement::Held, words.into())
 }
-fn deviated(words: impl Into<String>) -> Answer {
+pub(crate) fn deviated(words: impl Into<String>) -> Answer {
     (Judgement::Deviated, words.into())
 }
-fn inconclusive(words: impl Into<String>) -> Answer {
+pub(crate) fn inconclusive(words: impl Into<String>) -> Answer {
     (Judgement::Inconclusive, words.into())
 }
 
@@ -140,24 +139,22 @@ impl Findings<'_> {
                 it.injection
             ));
         }
-        for it in self
-            .recoveries
-            .iter()
-            .filter(|it| it.outcome == Outcome::NotCaughtUp)
-        {
+        let mut open = self.recoveries.iter();
+        if let Some(it) = open.find(|it| it.outcome == Outcome::NotCaughtUp) {
             let why = it.because.clone().unwrap_or_default();
+            let words = format!("after injection {}: {why}", it.injection);
             let watched = self.watched_until().saturating_sub(it.start_ns);
             // A workload that ended in between will not catch up any more.
-            let over = self
+            let ended = self
                 .log
                 .work
                 .ended
-                .is_some_and(|ended| ended.t_ns >= it.start_ns)
-                && !self.cut_short();
-            if over || watched > limit {
-                return deviated(format!("after injection {}: {why}", it.injection));
-            }
-            return inconclusive(format!("after injection {}: {why}", it.injection));
+                .is_some_and(|ended| ended.t_ns >= it.start_ns);
+            return if (ended && !self.cut_short()) || watched > limit {
+                deviated(words)
+            } else {
+                inconclusive(words)
+            };
         }
         if let Some(it) = self
             .recoveries
@@ -291,76 +288,6 @@ impl Findings<'_> {
             true => held(words),
             false => deviated(words),
         }
-    }
-
-    fn steady_within(&self, limit: Span) -> Answer {
-        let from = self
-            .injections
-            .iter()
-            .filter_map(|it| it.gone_ns.or(it.landed_ns))
-            .max();
-        let from = from.or(self.log.entered(Stage::Recovery));
-        let Some(from) = from else {
-            return inconclusive("nothing was undone");
-        };
-        let probes: Vec<_> = self
-            .log
-            .probes
-            .iter()
-            .filter(|it| it.check.starts_with("steady-state") && it.t_ns >= from)
-            .collect();
-        let checks: std::collections::BTreeSet<&str> = probes.iter().map(|it| it.check).collect();
-        if checks.is_empty() {
-            return inconclusive("no steady-state probe was taken after the last undo");
-        }
-        let mut slowest = from;
-        for check in checks {
-            // Steady from the first probe after the last one that did not hold.
-            let mut of = probes.iter().filter(|it| it.check == check).rev();
-            let streak = of.by_ref().take_while(|it| it.held).last();
-            match streak {
-                Some(first) => slowest = slowest.max(first.t_ns),
-                None => {
-                    let last = probes.iter().rev().find(|it| it.check == check);
-                    let measured = last.map_or("", |it| it.measured);
-                    let watched = self.log.end_ns - from;
-                    let words = format!("{check} did not hold again: {measured}");
-                    return if watched >= limit.as_nanos() {
-                        deviated(words)
-                    } else {
-                        inconclusive(words)
-                    };
-                }
-            }
-        }
-        let took = slowest - from;
-        let words = format!("steady again after {}", num::duration(took));
-        if took <= limit.as_nanos() {
-            held(words)
-        } else {
-            deviated(words)
-        }
-    }
-
-    fn steady_at_the_end(&self) -> Option<Answer> {
-        if self.log.work.ended.is_some() || self.cut_short() {
-            return None;
-        }
-        let recovery =
-            self.log.probes.iter().filter(|it| {
-                it.stage == Some(Stage::Recovery) && it.check.starts_with("steady-state")
-            });
-        let mut last = std::collections::BTreeMap::new();
-        for probe in recovery {
-            last.insert(probe.check, probe);
-        }
-        if last.is_empty() {
-            return None;
-        }
-        Some(match last.values().find(|it| !it.held) {
-            Some(it) => deviated(format!("{}: {}", it.check, it.measured)),
-            None => held(num::plural(last.len(), "probe holds", "probes hold")),
-        })
     }
 
     /// Whether Squall ended the run before its time.

@@ -15,12 +15,15 @@ pub mod lineage;
 pub mod lives;
 mod log;
 pub mod num;
+mod pair;
 pub mod recovery;
 pub mod render;
 pub mod report;
 pub mod run;
 pub mod same_result;
 mod signals;
+mod steady;
+mod story;
 pub mod verdict;
 mod words;
 

@@ -23,6 +23,7 @@ pub const FORMAT: &str = "squall.report/1";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// `squall.report/1`.
+    #[schemars(extend("const" = FORMAT))]
     pub format: String,
     /// The run.
     pub run: RunId,

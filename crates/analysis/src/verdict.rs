@@ -42,10 +42,10 @@ pub(crate) fn verdict(findings: &Findings<'_>, expectations: &[Judged]) -> Verdi
     let experiment = experiment(findings, expectations);
     let mut reasons = rollback(findings.injections);
     reasons.extend(life(findings));
-    reasons.extend(outcomes(findings, expectations));
     if !findings.cut_short() {
         reasons.extend(aims(findings));
     }
+    reasons.extend(outcomes(findings, expectations));
     let mut exit = reasons
         .iter()
         .fold(Exit::Held, |exit, it| exit.outranking(it.exit));
@@ -121,7 +121,7 @@ fn rollback(injections: &[InjectionReport]) -> Vec<Reason> {
         reasons.push(Reason {
             exit: Exit::NotRolledBack,
             words: format!(
-                "{} on {} ({}): {}{remedy}",
+                "something is still injected: {} on {} ({}): {}{remedy}",
                 it.kind, it.target, it.id, it.gone_words
             ),
         });
@@ -195,52 +195,49 @@ fn life(findings: &Findings<'_>) -> Vec<Reason> {
     reasons
 }
 
+/// What the expectations say. What a run that was cut short could not show is in their own table, not here.
 fn outcomes(findings: &Findings<'_>, expectations: &[Judged]) -> Vec<Reason> {
-    let mut reasons = Vec::new();
-    for it in expectations {
-        match it.judgement {
-            Judgement::Held => {}
-            Judgement::Deviated => reasons.push(Reason {
-                exit: Exit::Deviated,
-                words: format!("{}: {}", broken(findings, it), it.measured),
-            }),
-            Judgement::Inconclusive => reasons.push(Reason {
-                exit: Exit::Inconclusive,
-                words: format!(
-                    "it cannot be said whether this is true: {}: {}",
-                    it.expected, it.measured
-                ),
-            }),
-        }
-    }
-    reasons
-}
-
-/// What a system that does not meet an expectation did, for someone who has not read the file.
-fn broken(findings: &Findings<'_>, it: &Judged) -> String {
+    let subject = subject(findings);
     let acted: Vec<&InjectionReport> = findings
         .injections
         .iter()
         .filter(|it| it.landed.acted())
         .collect();
-    let after = if acted.is_empty() {
-        String::new()
-    } else {
-        format!("after {} ", faults(&acted))
+    let after = match acted.is_empty() {
+        true => String::new(),
+        false => format!("after {} ", faults(&acted)),
     };
-    let subject = subject(findings);
+    let mut reasons = Vec::new();
+    for it in expectations {
+        let (verb, rest) = phrase(it);
+        match it.judgement {
+            Judgement::Deviated => reasons.push(Reason {
+                exit: Exit::Deviated,
+                words: format!("{after}{subject} did not {verb} {rest}: {}", it.measured),
+            }),
+            Judgement::Inconclusive if !findings.cut_short() => reasons.push(Reason {
+                exit: Exit::Inconclusive,
+                words: format!(
+                    "it cannot be said whether {subject} would {verb} {rest}: {}",
+                    it.measured
+                ),
+            }),
+            _ => {}
+        }
+    }
+    reasons
+}
+
+/// Each expectation for someone who has not read the file, as a verb and what follows it.
+fn phrase(it: &Judged) -> (&'static str, &str) {
     match it.key.as_str() {
-        "same-result" => {
-            format!("{after}{subject} did not end with the result of the undisturbed run")
-        }
-        "recovered-within" => format!("{subject} did not recover in the time allowed"),
-        "lost-steps" => format!("{after}{subject} had to repeat more than is allowed"),
-        "completes" => format!("{after}{subject} did not come to its proper end"),
-        "ettr" => format!("{after}{subject} spent too little of its time on work that counts"),
-        "steady-again-within" | "steady-state" => {
-            format!("{after}{subject} did not become steady again")
-        }
-        _ => format!("not met: {}", it.expected),
+        "same-result" => ("end", "with the result of the undisturbed run"),
+        "recovered-within" => ("recover", "in the time allowed"),
+        "lost-steps" => ("keep", "what it repeats within the bound"),
+        "completes" => ("come", "to its proper end"),
+        "ettr" => ("spend", "enough of its time on work that counts"),
+        "steady-again-within" | "steady-state" => ("become", "steady again"),
+        _ => ("meet", &it.expected),
     }
 }
 
@@ -260,7 +257,13 @@ fn aims(findings: &Findings<'_>) -> Vec<Reason> {
         .filter(|it| !it.landed.as_aimed())
         .map(|it| Reason {
             exit: Exit::Inconclusive,
-            words: format!("{} on {} ({}) {}", it.kind, it.target, it.id, verb(it)),
+            words: format!(
+                "a fault was not applied as planned: {} on {} ({}) {}",
+                it.kind,
+                it.target,
+                it.id,
+                verb(it)
+            ),
         })
         .collect();
     if findings.injections.is_empty() && findings.log.reached(Stage::Method) {

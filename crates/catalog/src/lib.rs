@@ -33,7 +33,8 @@ macro_rules! faults {
             }
             fn config_schema(kind: &str, generator: &mut SchemaGenerator) -> Option<Schema> {
                 $(if kind == <squall_faults::$module::$Fault as FaultKind>::INFO.kind {
-                    return Some(generator.subschema_for::<squall_faults::$module::$Fault>());
+                    // In place, not by reference: the keys that all faults share are added to it.
+                    return Some(<squall_faults::$module::$Fault as schemars::JsonSchema>::json_schema(generator));
                 })*
                 None
             }
@@ -114,7 +115,7 @@ mod tests {
             assert!(!info.targets.is_empty(), "{}", info.kind);
             let mut generator = SchemaGenerator::default();
             let schema = Faults::config_schema(info.kind, &mut generator).unwrap();
-            assert!(schema.as_object().is_some());
+            documented(info.kind, schema.as_value());
             for (name, definition) in generator.definitions() {
                 documented(name, definition);
             }

@@ -5,8 +5,10 @@
 
 pub mod board;
 pub mod clock;
+pub mod doctor;
 pub mod monitor;
 pub mod probe;
+pub mod run;
 pub mod store;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod host;
 pub mod journal;
 pub mod kind;
 pub mod lease;
+pub mod network;
 pub mod protocol;
 pub mod recover;
 pub mod serve;

@@ -18,6 +18,7 @@ fn problems(text: &str) -> Vec<Diagnostic> {
     read::<TestFaults>(text, "x.yaml").err().unwrap_or_default()
 }
 
+#[expect(clippy::expect_used, reason = "a test")]
 fn validator() -> jsonschema::Validator {
     jsonschema::draft202012::new(&schema::<TestFaults>()).expect("the schema is one")
 }

@@ -2,6 +2,7 @@
 
 pub mod html;
 pub mod junit;
+mod page;
 pub mod text;
 mod view;
 

@@ -1,16 +1,12 @@
 //! Plain text for terminals and logs: verdict first, then the evidence, then how to do it again. 80 columns.
 
-use super::safe;
+use super::page::Page;
 use crate::expect::Judgement;
 use crate::landing::Gone;
 use crate::num;
 use crate::recovery::{Outcome, Recovery};
 use crate::report::Report;
 use crate::same_result::{self, Sameness};
-
-const WIDTH: usize = 80;
-/// Column at which the text beside a label begins.
-const INDENT: usize = 10;
 
 /// The last lines of a run: verdict, figures, how to do it again. `path` is where the report lies, if it is stored.
 pub fn ending(report: &Report, path: Option<&str>) -> String {
@@ -36,51 +32,6 @@ pub fn full(report: &Report, path: Option<&str>) -> String {
     policies(&mut page, report);
     reproduce(&mut page, report, path);
     page.text
-}
-
-/// Lines with a label on the left and wrapped text beside it.
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn row(&mut self, label: &str, text: &str) {
-        let mut label = safe(label);
-        for paragraph in safe(text).lines() {
-            for line in wrap(paragraph, WIDTH - INDENT) {
-                let row = format!(" {label:<width$}{line}", width = INDENT - 1);
-                self.text += row.trim_end();
-                self.text.push('\n');
-                label.clear();
-            }
-        }
-    }
-
-    fn gap(&mut self) {
-        self.text.push('\n');
-    }
-}
-
-/// Breaks text at spaces; a word longer than a line stands alone on one.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    let mut length = usize::MAX;
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        let letters = word.chars().count();
-        match lines.last_mut() {
-            Some(line) if length + 1 + letters <= width => {
-                line.push(' ');
-                line.push_str(word);
-                length += 1 + letters;
-            }
-            _ => {
-                lines.push(word.to_owned());
-                length = letters;
-            }
-        }
-    }
-    lines
 }
 
 fn header(page: &mut Page, report: &Report) {

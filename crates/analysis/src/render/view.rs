@@ -140,7 +140,9 @@ fn path(series: &SeriesReport, timeline: &Timeline) -> String {
     let mut path = String::new();
     let mut gaps = series.gaps.iter().peekable();
     let mut before: Option<u64> = None;
-    for (t_ns, value) in series.t_ns.iter().zip(&series.values) {
+    let shown = timeline.from_ns..=timeline.to_ns;
+    let points = series.t_ns.iter().zip(&series.values);
+    for (t_ns, value) in points.filter(|(t_ns, _)| shown.contains(*t_ns)) {
         let mut broken = before.is_none();
         while gaps.next_if(|gap| gap.to_ns <= *t_ns).is_some() {
             broken = true;

@@ -1,5 +1,6 @@
 //! What people and machines read about each kind of run, word for word.
 
+use crate::runs::*;
 use crate::scenarios::*;
 use crate::sim::*;
 use squall_analysis::conclude;

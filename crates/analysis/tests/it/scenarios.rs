@@ -1,6 +1,7 @@
 //! Runs that end in every way a run can end.
 
-use crate::sim::{Bug, STEPS, Sim, held, seen, three_kills};
+use crate::runs::{held, three_kills};
+use crate::sim::{Bug, STEPS, Sim, seen};
 use squall_analysis::run::Run;
 use squall_model::event::{Body, Place, Precision, Presence, Stage};
 use squall_model::exit::Exit;

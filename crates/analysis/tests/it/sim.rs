@@ -1,17 +1,13 @@
 //! A simulated trainer with its supervisor that writes event logs like real ones: two ranks, a checkpoint each epoch,
 //! kills, restarts, replays. What it trains is a formula, so that the truth about each run is known.
 
-use squall_analysis::run::{Ask, Run};
-use squall_model::event::{Body, Event, Observation, Place, Precision, Presence, Stage};
+use crate::kills::ask;
+use squall_analysis::run::Run;
+use squall_model::event::{Body, Event, Observation, Presence, Stage};
 use squall_model::exit::Exit;
-use squall_model::experiment::{
-    Completes, Expect, Goal, LostSteps, Reference, Requirement, ResultKind, SameResult, StepCount,
-};
 use squall_model::hook::TrainingEvent;
-use squall_model::id::{InjectionId, RuleId, RunId};
-use squall_model::syntax::Class;
+use squall_model::id::{RuleId, RunId};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const STEPS_PER_EPOCH: u64 = 4;
@@ -38,46 +34,12 @@ pub(crate) struct Sim {
     pub(crate) hook: bool,
     pub(crate) bug: Bug,
     pub(crate) sample_ids: bool,
-    injections: u32,
+    pub(crate) injections: u32,
     /// Step of the newest checkpoint, and whether the state was ever wrong after a resume.
-    checkpoint: u64,
-    spoilt: bool,
-    restart: u32,
-    reference: bool,
-}
-
-pub(crate) fn ask() -> Ask {
-    Ask {
-        title: "the trainer survives losing a rank every two epochs".into(),
-        file: "lose a rank.yaml".into(),
-        requirement: Some(Requirement {
-            goal: Goal::TrainingReliability,
-            because: Some("nodes fail daily at our size".into()),
-            accept: Some("same result, at most one checkpoint interval lost".into()),
-        }),
-        expect: vec![
-            Expect::RecoveredWithin("60s".parse().unwrap()),
-            Expect::SameResult(SameResult {
-                reference: Reference::Reference,
-                by: ResultKind::FinalParameters,
-            }),
-            Expect::LostSteps(LostSteps {
-                at_most: StepCount::CheckpointIntervals(1),
-            }),
-            Expect::Completes(Completes { exit: 0 }),
-        ],
-        seed: 7,
-        reference: true,
-        checkpoint_interval: None,
-        eligible: 2,
-        at_most: 1,
-    }
-}
-
-impl Default for Sim {
-    fn default() -> Self {
-        Self::new()
-    }
+    pub(crate) checkpoint: u64,
+    pub(crate) spoilt: bool,
+    pub(crate) restart: u32,
+    pub(crate) reference: bool,
 }
 
 impl Sim {
@@ -217,7 +179,7 @@ impl Sim {
         });
     }
 
-    fn load(&mut self) {
+    pub(crate) fn load(&mut self) {
         for rank in self.ranks() {
             let step = self.checkpoint;
             self.training(Some(rank), "checkpoint-loaded", |it| it.step = Some(step));
@@ -244,7 +206,7 @@ impl Sim {
                 (it.step, it.epoch, it.loss) = (Some(step), Some(epoch), Some(loss));
             });
         }
-        if step.is_multiple_of(STEPS_PER_EPOCH) {
+        if step % STEPS_PER_EPOCH == 0 {
             self.training(Some(0), "epoch-end", |it| {
                 (it.step, it.epoch) = (Some(step), Some(epoch))
             });
@@ -256,8 +218,7 @@ impl Sim {
             return;
         }
         let epoch = epoch_of(step);
-        let skips =
-            self.spoilt && self.bug == Bug::Samples && !step.is_multiple_of(STEPS_PER_EPOCH);
+        let skips = self.spoilt && self.bug == Bug::Samples && step % STEPS_PER_EPOCH != 0;
         let shift = if skips { 1 } else { 0 };
         for rank in self.ranks() {
             self.training(Some(rank), "phase-begin", |it| {
@@ -300,7 +261,7 @@ impl Sim {
         while step < to {
             step += 1;
             self.step(step);
-            if step.is_multiple_of(STEPS_PER_EPOCH) && step < to {
+            if (step % STEPS_PER_EPOCH == 0) && step < to {
                 self.save(step);
             }
         }
@@ -317,92 +278,6 @@ impl Sim {
                 Body::Training { event, restart: of, .. } if event.kind == "step-end" && (*of == restart || !self.hook) => event.step,
                 _ => None,
             })
-    }
-
-    pub(crate) fn begun(&mut self, kind: &str, class: Class, aim: Place) -> InjectionId {
-        let id = InjectionId(format!(
-            "inject{}a",
-            ["a", "b", "c", "d", "e", "f"][self.injections as usize]
-        ));
-        self.injections += 1;
-        self.say(Body::InjectionBegun {
-            injection: id.clone(),
-            rule: RuleId(0),
-            kind: kind.into(),
-            class,
-            target: "rank 1, pid 4711".into(),
-            process: None,
-            aim,
-            mechanism: "SIGKILL by pidfd".into(),
-        });
-        self.wait(5);
-        id
-    }
-
-    pub(crate) fn landed(&mut self, id: &InjectionId, place: Place, precision: Precision) {
-        self.say(Body::Landed {
-            injection: id.clone(),
-            place,
-            precision,
-            held_ns: (precision == Precision::Held).then_some(6 * MS),
-            observations: vec![seen(Presence::Present, "pid 4711 is gone")],
-        });
-    }
-
-    /// Kills rank 1 after a step, held or not.
-    pub(crate) fn kill(&mut self, step: u64, precision: Precision) -> InjectionId {
-        let held = precision != Precision::Observed;
-        let aim = Place {
-            epoch: Some(epoch_of(step)),
-            rank: Some(1),
-            ..Place::default()
-        };
-        let place = Place {
-            step: Some(step),
-            epoch: Some(epoch_of(step)),
-            phase: held.then(|| "epoch-end".into()),
-            rank: Some(1),
-        };
-        if held {
-            self.say(Body::Held {
-                rule: RuleId(0),
-                place: place.clone(),
-            });
-        }
-        self.wait(1);
-        let id = self.begun("process-kill", Class::OneShot, aim);
-        self.landed(&id, place, precision);
-        id
-    }
-
-    /// The supervisor notices, tears down, starts again, and the ranks load the newest checkpoint.
-    pub(crate) fn recover(&mut self) {
-        self.notice();
-        if self.bug == Bug::GivesUp {
-            return;
-        }
-        self.start_again();
-        self.resume();
-    }
-
-    /// The restarted ranks load the newest checkpoint.
-    pub(crate) fn resume(&mut self) {
-        self.load();
-        self.spoilt = self.bug != Bug::None;
-    }
-
-    pub(crate) fn notice(&mut self) {
-        self.wait(155);
-        self.training(None, "recovery", |it| it.stage = Some("detected".into()));
-        self.wait(40);
-        self.training(None, "recovery", |it| it.stage = Some("torn-down".into()));
-    }
-
-    pub(crate) fn start_again(&mut self) {
-        self.wait(300);
-        self.restart += 1;
-        self.training(None, "recovery", |it| it.stage = Some("started".into()));
-        self.wait(100);
     }
 
     pub(crate) fn finish(&mut self) {
@@ -450,123 +325,4 @@ pub(crate) fn seen(presence: Presence, evidence: &str) -> Observation {
         source: "process table".into(),
         evidence: evidence.into(),
     }
-}
-
-/// Three kills after epochs 2, 4 and 6, before their checkpoints; each costs one epoch.
-pub(crate) fn three_kills(mut sim: Sim, precision: Precision) -> Sim {
-    sim.begin();
-    for epoch in [2, 4, 6] {
-        let step = epoch * STEPS_PER_EPOCH;
-        sim.train(step);
-        sim.kill(step, precision);
-        sim.recover();
-        sim.train(step);
-        sim.save(step);
-    }
-    sim.train(STEPS);
-    sim.finish();
-    sim.end_workload(Some(0), None);
-    sim.close(Exit::Held);
-    sim
-}
-
-/// The run that holds: reference and three kills.
-pub(crate) fn held() -> Run {
-    let mut sim = Sim::new();
-    sim.reference();
-    three_kills(sim, Precision::Held).run()
-}
-
-/// The trainer has a bug that a restart brings out.
-pub(crate) fn buggy(bug: Bug) -> Run {
-    let mut sim = Sim::new();
-    sim.reference();
-    sim.bug = bug;
-    three_kills(sim, Precision::Held).run()
-}
-
-/// Only a log: no hook, one voice, no samples.
-pub(crate) fn log_only() -> Run {
-    let mut sim = Sim {
-        hook: false,
-        ..Sim::new()
-    };
-    sim.reference();
-    three_kills(sim, Precision::Observed).run()
-}
-
-/// A pause that is undone after two seconds, or is not.
-pub(crate) fn paused(undo: Undo) -> Run {
-    let mut sim = Sim::new();
-    sim.begin();
-    sim.train(10);
-    let id = sim.begun("process-pause", Class::Lasting, Place::default());
-    sim.say(Body::Landed {
-        injection: id.clone(),
-        place: Place {
-            step: Some(11),
-            epoch: Some(3),
-            phase: Some("forward".into()),
-            rank: Some(1),
-        },
-        precision: Precision::NotAimed,
-        held_ns: None,
-        observations: vec![seen(
-            Presence::Present,
-            "state T (stopped) in /proc/4711/stat",
-        )],
-    });
-    sim.wait(2000);
-    match undo {
-        Undo::Works => {
-            sim.say(Body::UndoBegun {
-                injection: id.clone(),
-                because: "2s are over".into(),
-                by: "agent".into(),
-            });
-            sim.say(Body::Undone {
-                injection: id,
-                by: "agent".into(),
-                observations: vec![seen(
-                    Presence::Absent,
-                    "state S (sleeping) in /proc/4711/stat",
-                )],
-            });
-        }
-        Undo::Sticks => {
-            sim.say(Body::UndoBegun {
-                injection: id.clone(),
-                because: "2s are over".into(),
-                by: "agent".into(),
-            });
-            sim.say(Body::Stuck {
-                injection: id,
-                by: "agent".into(),
-                because: "the process belongs to another user now".into(),
-                remedy: "sudo kill -CONT 4711".into(),
-            });
-        }
-        Undo::Missing => {}
-    }
-    sim.train(STEPS);
-    sim.finish();
-    sim.end_workload(Some(0), None);
-    sim.close(if undo == Undo::Works {
-        Exit::Held
-    } else {
-        Exit::NotRolledBack
-    });
-    let mut run = sim.run();
-    run.ask.reference = false;
-    run.ask.expect = vec![Expect::RecoveredWithin(squall_model::units::Span(
-        Duration::from_secs(5),
-    ))];
-    run
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Undo {
-    Works,
-    Sticks,
-    Missing,
 }

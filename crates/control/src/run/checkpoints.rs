@@ -18,7 +18,11 @@ const HEADER_MAX: u64 = 100 << 20;
 const EXTENSIONS: [&str; 6] = ["safetensors", "pt", "pth", "ckpt", "bin", "npz"];
 
 /// The last checkpoint and the final parameters of each run of the workload. What cannot be read is told in words.
-pub(super) fn read(events: &[Event], out: &Path, reference: &Path) -> (Vec<StoredCheckpoint>, Vec<String>) {
+pub(super) fn read(
+    events: &[Event],
+    out: &Path,
+    reference: &Path,
+) -> (Vec<StoredCheckpoint>, Vec<String>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for (folder, is_reference) in [(out, false), (reference, true)] {
         let steps = saved(events, is_reference);
@@ -32,7 +36,10 @@ pub(super) fn read(events: &[Event], out: &Path, reference: &Path) -> (Vec<Store
                     parameters,
                     file_sha256,
                 }),
-                Err(error) => problems.push(format!("the checkpoint {} could not be read, because {error}", path.display())),
+                Err(error) => problems.push(format!(
+                    "the checkpoint {} could not be read, because {error}",
+                    path.display()
+                )),
             }
         }
     }
@@ -46,7 +53,9 @@ fn saved(events: &[Event], reference: bool) -> BTreeMap<PathBuf, Option<u64>> {
             reference: of,
             event,
             ..
-        } if *of == reference && event.kind == "checkpoint-renamed" => Some((PathBuf::from(event.path.as_ref()?), event.step)),
+        } if *of == reference && event.kind == "checkpoint-renamed" => {
+            Some((PathBuf::from(event.path.as_ref()?), event.step))
+        }
         _ => None,
     });
     named.collect()
@@ -57,14 +66,25 @@ fn candidates(folder: &Path, named: &BTreeMap<PathBuf, Option<u64>>) -> Vec<Path
     let in_folder = std::fs::read_dir(folder).into_iter().flatten();
     let mut paths: Vec<PathBuf> = in_folder
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| EXTENSIONS.iter().any(|known| e == *known)))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|e| EXTENSIONS.iter().any(|known| e == *known))
+        })
         .collect();
     paths.extend(named.keys().cloned());
-    let is_final = |path: &Path| path.file_stem().is_some_and(|stem| stem.to_string_lossy().contains("final"));
-    let (finals, others): (Vec<_>, Vec<_>) = paths.into_iter().filter(|path| path.is_file()).partition(|path| is_final(path));
+    let is_final = |path: &Path| {
+        path.file_stem()
+            .is_some_and(|stem| stem.to_string_lossy().contains("final"))
+    };
+    let (finals, others): (Vec<_>, Vec<_>) = paths
+        .into_iter()
+        .filter(|path| path.is_file())
+        .partition(|path| is_final(path));
     let newest = others.into_iter().max_by_key(|path| {
         let step = named.get(path).copied().flatten();
-        let modified = std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        let modified = std::fs::metadata(path)
+            .and_then(|meta| meta.modified())
+            .ok();
         (step, modified, path.clone())
     });
     let mut all: Vec<PathBuf> = finals.into_iter().chain(newest).collect();
@@ -79,7 +99,10 @@ fn one(path: &Path) -> io::Result<(Option<String>, String)> {
     if file.metadata()?.len() > SIZE_MAX {
         return Err(io::Error::other("it is larger than 64 GiB"));
     }
-    let parameters = match path.extension().is_some_and(|extension| extension == "safetensors") {
+    let parameters = match path
+        .extension()
+        .is_some_and(|extension| extension == "safetensors")
+    {
         true => parameters(&mut file).ok(),
         false => None,
     };
@@ -114,7 +137,8 @@ fn parameters(file: &mut File) -> io::Result<String> {
     let size = file.metadata()?.len();
     let mut bytes = length.to_vec();
     file.take(header).read_to_end(&mut bytes)?;
-    let (_, metadata): (usize, Metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(&error))?;
+    let (_, metadata): (usize, Metadata) =
+        SafeTensors::read_metadata(&bytes).map_err(|error| damaged(&error))?;
     let data = 8 + header;
     let mut tensors: BTreeMap<String, _> = metadata.tensors().into_iter().collect();
     if tensors.keys().any(|name| name.starts_with("model.")) {
@@ -152,9 +176,18 @@ mod tests {
     fn tensors(extra: &[u8]) -> Vec<u8> {
         let (a, b) = ([1u8, 0, 0, 0, 2, 0, 0, 0], [7u8, 0, 0, 0]);
         let views = vec![
-            ("model.b", TensorView::new(Dtype::F32, vec![1], &b).expect("view")),
-            ("model.a", TensorView::new(Dtype::F32, vec![2, 1], &a).expect("view")),
-            ("optimizer.x", TensorView::new(Dtype::U8, vec![extra.len()], extra).expect("view")),
+            (
+                "model.b",
+                TensorView::new(Dtype::F32, vec![1], &b).expect("view"),
+            ),
+            (
+                "model.a",
+                TensorView::new(Dtype::F32, vec![2, 1], &a).expect("view"),
+            ),
+            (
+                "optimizer.x",
+                TensorView::new(Dtype::U8, vec![extra.len()], extra).expect("view"),
+            ),
         ];
         safetensors::serialize(views, None).expect("serialized")
     }
@@ -179,10 +212,16 @@ mod tests {
     #[test]
     fn only_parameters_enter_the_digest_and_in_the_protocol_s_order() {
         let scratch = Scratch::new("tensors");
-        let (one_path, other_path) = (scratch.path().join("a.safetensors"), scratch.path().join("b.safetensors"));
+        let (one_path, other_path) = (
+            scratch.path().join("a.safetensors"),
+            scratch.path().join("b.safetensors"),
+        );
         std::fs::write(&one_path, tensors(&[1, 2, 3])).expect("written");
         std::fs::write(&other_path, tensors(&[9])).expect("written");
-        let (first, second) = (one(&one_path).expect("read"), one(&other_path).expect("read"));
+        let (first, second) = (
+            one(&one_path).expect("read"),
+            one(&other_path).expect("read"),
+        );
         assert_eq!(first.0, Some(by_hand()));
         assert_eq!(first.0, second.0);
         assert_ne!(first.1, second.1, "the files differ");
@@ -207,7 +246,12 @@ mod tests {
             std::fs::create_dir(folder).expect("folder");
         }
         // Written in the wrong order: the step decides, not the time.
-        for name in ["s-20.safetensors", "s-10.safetensors", "final.safetensors", "x.tmp"] {
+        for name in [
+            "s-20.safetensors",
+            "s-10.safetensors",
+            "final.safetensors",
+            "x.tmp",
+        ] {
             std::fs::write(out.join(name), tensors(&[1])).expect("written");
         }
         let renamed = |step: u64| Event {
@@ -222,14 +266,24 @@ mod tests {
                 event: TrainingEvent {
                     kind: "checkpoint-renamed".into(),
                     step: Some(step),
-                    path: Some(out.join(format!("s-{step}.safetensors")).to_string_lossy().into_owned()),
+                    path: Some(
+                        out.join(format!("s-{step}.safetensors"))
+                            .to_string_lossy()
+                            .into_owned(),
+                    ),
                     ..TrainingEvent::default()
                 },
             },
         };
         let (found, problems) = read(&[renamed(10), renamed(20)], &out, &reference);
         assert!(problems.is_empty(), "{problems:?}");
-        let names: Vec<_> = found.iter().map(|c| (c.path.rsplit('/').next().unwrap_or_default(), c.step)).collect();
-        assert_eq!(names, [("final.safetensors", None), ("s-20.safetensors", Some(20))]);
+        let names: Vec<_> = found
+            .iter()
+            .map(|c| (c.path.rsplit('/').next().unwrap_or_default(), c.step))
+            .collect();
+        assert_eq!(
+            names,
+            [("final.safetensors", None), ("s-20.safetensors", Some(20))]
+        );
     }
 }

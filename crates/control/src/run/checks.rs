@@ -26,7 +26,12 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    pub(super) fn start(checks: &[(String, Check)], context: Context, samples: &Samples, first_stream: u32) -> std::io::Result<Checks> {
+    pub(super) fn start(
+        checks: &[(String, Check)],
+        context: Context,
+        samples: &Samples,
+        first_stream: u32,
+    ) -> std::io::Result<Checks> {
         Ok(Checks {
             checks: checks.to_vec(),
             watch: Watch::start(checks, context, samples, first_stream)?,
@@ -38,7 +43,10 @@ impl Checks {
     pub(super) fn take(&mut self) -> Vec<(u64, Body)> {
         let mut write = Vec::new();
         for reading in self.watch.take() {
-            let (Some((name, _)), Some(past)) = (self.checks.get(reading.index), self.past.get_mut(reading.index)) else {
+            let (Some((name, _)), Some(past)) = (
+                self.checks.get(reading.index),
+                self.past.get_mut(reading.index),
+            ) else {
                 continue;
             };
             let held = reading.probed.held;
@@ -75,10 +83,17 @@ impl Checks {
 
     /// Every check held when it was last measured, and was measured after `since_ns`. Once the workload has ended, checks that need it say nothing.
     pub(super) fn all_hold(&self, since_ns: u64, workload_ended: bool) -> bool {
-        self.checks.iter().zip(&self.past).all(|((_, check), past)| {
-            let fresh = past.latest.as_ref().filter(|reading| reading.t_ns >= since_ns);
-            (workload_ended && needs_workload(&check.probe)) || fresh.is_some_and(|reading| reading.probed.held)
-        })
+        self.checks
+            .iter()
+            .zip(&self.past)
+            .all(|((_, check), past)| {
+                let fresh = past
+                    .latest
+                    .as_ref()
+                    .filter(|reading| reading.t_ns >= since_ns);
+                (workload_ended && needs_workload(&check.probe))
+                    || fresh.is_some_and(|reading| reading.probed.held)
+            })
     }
 
     /// The first check that does not hold, with what was measured.

@@ -140,7 +140,10 @@ impl Conductor<'_> {
         self.renew();
         self.hear_signals();
         if !self.ending && self.timers.started.elapsed() >= self.script.time_limit {
-            self.note(format!("the time limit of {} s is reached", self.script.time_limit.as_secs_f64()));
+            self.note(format!(
+                "the time limit of {} s is reached",
+                self.script.time_limit.as_secs_f64()
+            ));
             self.halt(Halt::TimeLimit);
         }
         if self.timers.ticked.elapsed() >= TICK {
@@ -157,7 +160,11 @@ impl Conductor<'_> {
     }
 
     /// Turns until `done` says so, the time is up, or the run is halted.
-    pub(super) fn until(&mut self, within: Duration, mut done: impl FnMut(&mut Self) -> bool) -> Waited {
+    pub(super) fn until(
+        &mut self,
+        within: Duration,
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) -> Waited {
         let deadline = Instant::now() + within;
         loop {
             self.pump();
@@ -254,7 +261,9 @@ impl Conductor<'_> {
     }
 
     fn renew(&mut self) {
-        if self.timers.renewed.elapsed() >= self.lease / RENEWALS && self.ends.agent_finished.is_none() {
+        if self.timers.renewed.elapsed() >= self.lease / RENEWALS
+            && self.ends.agent_finished.is_none()
+        {
             self.timers.renewed = Instant::now();
             let said = self.link.renew();
             self.line_holds(said);
@@ -278,11 +287,22 @@ impl Conductor<'_> {
 
     fn remains(&self) -> String {
         let state = self.store.state();
-        let ids: Vec<&str> = state.outstanding().map(|injection| injection.id.0.as_str()).collect();
+        let ids: Vec<&str> = state
+            .outstanding()
+            .map(|injection| injection.id.0.as_str())
+            .collect();
         match (ids.is_empty(), self.ending) {
             (true, true) => "the workload is being ended; nothing is injected any more".into(),
             (true, false) => "the run is about to end; nothing is injected".into(),
-            (false, _) => format!("{} being undone: {}", if ids.len() == 1 { "one injection is" } else { "injections are" }, ids.join(" ")),
+            (false, _) => format!(
+                "{} being undone: {}",
+                if ids.len() == 1 {
+                    "one injection is"
+                } else {
+                    "injections are"
+                },
+                ids.join(" ")
+            ),
         }
     }
 

@@ -41,7 +41,10 @@ impl Conductor<'_> {
             });
         }
         self.await_end();
-        for checks in [self.steady.take(), self.abort.take()].into_iter().flatten() {
+        for checks in [self.steady.take(), self.abort.take()]
+            .into_iter()
+            .flatten()
+        {
             checks.stop();
         }
         if let Some(monitor) = self.monitor.take() {
@@ -53,23 +56,36 @@ impl Conductor<'_> {
     /// Undoes what is still in the world, one by one. False: it did not come to its end.
     fn undo_all(&mut self) -> bool {
         let unended = self.script.rules.iter().map(|rule| rule.id);
-        let unended: Vec<_> = unended.filter(|rule| self.tracker.is_armed(*rule)).collect();
+        let unended: Vec<_> = unended
+            .filter(|rule| self.tracker.is_armed(*rule))
+            .collect();
         for rule in unended {
             self.say(&ToAgent::Disarm { rule });
         }
-        let outstanding: Vec<_> = self.store.state().outstanding().map(|it| it.id.clone()).collect();
+        let outstanding: Vec<_> = self
+            .store
+            .state()
+            .outstanding()
+            .map(|it| it.id.clone())
+            .collect();
         for injection in outstanding {
             self.say(&ToAgent::Undo { injection });
         }
         let settled = |it: &mut Self| {
             use squall_model::event::InjectionState::Stuck;
-            it.store.state().outstanding().all(|injection| injection.state == Stuck)
+            it.store
+                .state()
+                .outstanding()
+                .all(|injection| injection.state == Stuck)
         };
         match self.until(UNDO, settled) {
             Waited::Done => true,
             Waited::Halted => false,
             Waited::Late => {
-                self.note(format!("the undo is not done within {} s; everything is finished now", UNDO.as_secs()));
+                self.note(format!(
+                    "the undo is not done within {} s; everything is finished now",
+                    UNDO.as_secs()
+                ));
                 false
             }
         }
@@ -79,18 +95,33 @@ impl Conductor<'_> {
     fn watch_recovery(&mut self) {
         let since = self.board.clock.now_ns();
         let limit = self.script.recovery_limit().unwrap_or(RECOVERY);
-        let training = self.script.workload.as_ref().is_some_and(|owned| owned.training);
+        let training = self
+            .script
+            .workload
+            .as_ref()
+            .is_some_and(|owned| owned.training);
         let waited = self.until(limit, |it| {
             let ended = it.workload_ended();
-            let steady = it.steady.as_ref().is_none_or(|steady| steady.all_hold(since, ended));
+            let steady = it
+                .steady
+                .as_ref()
+                .is_none_or(|steady| steady.all_hold(since, ended));
             steady && (ended || !training || it.tracker.has_caught_up())
         });
         match waited {
             Waited::Halted => return,
             Waited::Late => {
-                let failing = self.steady.as_ref().and_then(super::checks::Checks::failing);
-                let what = failing.map_or(String::new(), |(check, measured)| format!(": {check}: {measured}"));
-                self.note(format!("not recovered within {} s{what}", limit.as_secs_f64()));
+                let failing = self
+                    .steady
+                    .as_ref()
+                    .and_then(super::checks::Checks::failing);
+                let what = failing.map_or(String::new(), |(check, measured)| {
+                    format!(": {check}: {measured}")
+                });
+                self.note(format!(
+                    "not recovered within {} s{what}",
+                    limit.as_secs_f64()
+                ));
             }
             Waited::Done => {}
         }
@@ -103,12 +134,19 @@ impl Conductor<'_> {
     /// Until agent and guard have said what became of everything, or are gone.
     fn await_end(&mut self) {
         let agent_done = |it: &mut Self| {
-            it.ends.agent_finished.is_some() || it.ends.guard_ended.is_some() || (it.ends.agent_gone && it.ends.guard_gone)
+            it.ends.agent_finished.is_some()
+                || it.ends.guard_ended.is_some()
+                || (it.ends.agent_gone && it.ends.guard_gone)
         };
         if self.until(FINISH, agent_done) == Waited::Late {
-            self.lost("agent", format!("it did not finish within {} s", FINISH.as_secs()));
+            self.lost(
+                "agent",
+                format!("it did not finish within {} s", FINISH.as_secs()),
+            );
         }
-        self.until(GUARD_END, |it| it.ends.guard_ended.is_some() || it.ends.guard_gone);
+        self.until(GUARD_END, |it| {
+            it.ends.guard_ended.is_some() || it.ends.guard_gone
+        });
     }
 
     /// After guard and agent are gone: what the journal knows and the log does not. Returns whether the journal could be read.

@@ -1,6 +1,6 @@
 //! A run's folder: where everything about it is kept, closed to others.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// `runs/RUN` of the state folder.
@@ -38,24 +38,11 @@ impl RunFolder {
 
     /// The workload's output.
     pub fn log(&self, reference: bool) -> PathBuf {
-        let name = if reference { "reference.log" } else { "workload.log" };
+        let name = if reference {
+            "reference.log"
+        } else {
+            "workload.log"
+        };
         self.path.join("logs").join(name)
-    }
-
-    /// Writes a file of the run whole, mode 0600.
-    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let path = self.path.join(name);
-        let temporary = self.path.join(format!(".{name}.new"));
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        drop(file);
-        std::fs::rename(&temporary, &path)?;
-        Ok(path)
     }
 }

@@ -8,10 +8,21 @@ use std::time::Duration;
 /// A step of the method, in play.
 #[derive(Debug, Clone)]
 enum State {
-    Wait { length: Duration, began: Option<Duration>, done: bool },
-    Sequence { steps: Vec<State>, at: usize },
+    Wait {
+        length: Duration,
+        began: Option<Duration>,
+        done: bool,
+    },
+    Sequence {
+        steps: Vec<State>,
+        at: usize,
+    },
     Parallel(Vec<State>),
-    Rule { id: RuleId, armed: bool, done: bool },
+    Rule {
+        id: RuleId,
+        armed: bool,
+        done: bool,
+    },
 }
 
 /// The method in play.
@@ -65,7 +76,11 @@ impl State {
 
     fn advance(&mut self, now: Duration, ended: &BTreeSet<RuleId>, arm: &mut Vec<RuleId>) {
         match self {
-            State::Wait { length, began, done } => {
+            State::Wait {
+                length,
+                began,
+                done,
+            } => {
                 let began = *began.get_or_insert(now);
                 *done = now.saturating_sub(began) >= *length;
             }
@@ -123,7 +138,11 @@ mod tests {
         assert_eq!(play.advance(seconds(9), &ended), []);
         ended.insert(RuleId(0));
         assert_eq!(play.advance(seconds(10), &ended), []);
-        assert_eq!(play.advance(seconds(14), &ended), [], "the wait began at 10");
+        assert_eq!(
+            play.advance(seconds(14), &ended),
+            [],
+            "the wait began at 10"
+        );
         assert_eq!(play.advance(seconds(15), &ended), [RuleId(1)]);
         assert!(!play.is_done());
         ended.insert(RuleId(1));
@@ -134,7 +153,11 @@ mod tests {
     #[test]
     fn a_parallel_group_arms_all_and_ends_with_the_last() {
         let inner = Node::Sequence(vec![rule(1), rule(2)]);
-        let mut play = Play::new(&Node::Parallel(vec![rule(0), inner, Node::Wait(seconds(1))]));
+        let mut play = Play::new(&Node::Parallel(vec![
+            rule(0),
+            inner,
+            Node::Wait(seconds(1)),
+        ]));
         let mut ended = BTreeSet::new();
         assert_eq!(play.advance(seconds(0), &ended), [RuleId(0), RuleId(1)]);
         ended.extend([RuleId(0), RuleId(1)]);

@@ -25,7 +25,7 @@ pub use link::{Link, LinkError, Word};
 pub use observer::{Interrupt, LOSS_HISTORY, Live, Observer, Silent};
 pub use reports::write_reports;
 pub use script::{Node, Owned, Script, Source};
-pub use whole::{Conclusion, Request, RunError, conduct, conclude_stored};
+pub use whole::{Conclusion, Request, RunError, close_earlier, conclude_stored, conduct};
 
 #[cfg(test)]
 mod tests;

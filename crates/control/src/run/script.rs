@@ -2,7 +2,9 @@
 
 use squall_faults::protocol::Rule;
 use squall_model::event::default_time_limit;
-use squall_model::experiment::{Check, Expect, Experiment, LogPattern, Requirement, Step, Workload};
+use squall_model::experiment::{
+    Check, Expect, Experiment, LogPattern, Requirement, Step, Workload,
+};
 use squall_model::id::RuleId;
 use squall_model::syntax::FaultList;
 use squall_model::timing::Selector;
@@ -112,8 +114,13 @@ impl Script {
     pub fn new<F: FaultList>(experiment: &Experiment<F>, source: Source, seed: u64) -> Script {
         let mut rules = Vec::new();
         let steps = experiment.method.iter();
-        let method = steps.map(|step| node(step, &experiment.targets, &mut rules)).collect();
-        let workload = experiment.workload.as_ref().map(|workload| owned(workload, &source.directory));
+        let method = steps
+            .map(|step| node(step, &experiment.targets, &mut rules))
+            .collect();
+        let workload = experiment
+            .workload
+            .as_ref()
+            .map(|workload| owned(workload, &source.directory));
         Script {
             title: experiment.title.clone(),
             requirement: experiment.requirement.clone(),
@@ -129,7 +136,11 @@ impl Script {
                 .unwrap_or(crate::monitor::RATE),
             time_limit: experiment.time_limit.unwrap_or_else(default_time_limit).0,
             eligible: rules.len() as u64,
-            at_most: rules.iter().map(|rule| u64::from(rule.target.at_most.unwrap_or(1))).max().unwrap_or(0),
+            at_most: rules
+                .iter()
+                .map(|rule| u64::from(rule.target.at_most.unwrap_or(1)))
+                .max()
+                .unwrap_or(0),
             plan: serde_json::Value::Null,
             policies: BTreeMap::new(),
             attached: rules.iter().filter_map(|rule| rule.target.pid).collect(),
@@ -145,7 +156,8 @@ impl Script {
 
     /// Whether an expectation can only be judged when the workload has ended by itself.
     pub(super) fn waits_for_the_end(&self) -> bool {
-        let needs = |expect: &Expect| matches!(expect, Expect::SameResult(_) | Expect::Completes(_));
+        let needs =
+            |expect: &Expect| matches!(expect, Expect::SameResult(_) | Expect::Completes(_));
         self.workload.is_some() && self.expect.iter().any(needs)
     }
 
@@ -194,8 +206,17 @@ fn owned(workload: &Workload, folder: &Path) -> Owned {
 }
 
 /// Numbers fault steps in the order of the file.
-fn node<F: FaultList>(step: &Step<F>, targets: &BTreeMap<String, Selector>, rules: &mut Vec<Rule>) -> Node {
-    let mut all = |steps: &[Step<F>]| steps.iter().map(|step| node(step, targets, rules)).collect();
+fn node<F: FaultList>(
+    step: &Step<F>,
+    targets: &BTreeMap<String, Selector>,
+    rules: &mut Vec<Rule>,
+) -> Node {
+    let mut all = |steps: &[Step<F>]| {
+        steps
+            .iter()
+            .map(|step| node(step, targets, rules))
+            .collect()
+    };
     match step {
         Step::Wait(span) => Node::Wait(span.0),
         Step::Sequence(steps) => Node::Sequence(all(steps)),

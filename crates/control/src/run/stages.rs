@@ -52,7 +52,8 @@ impl Conductor<'_> {
         match Monitor::start(config, self.board.clone(), self.store.samples()) {
             Ok(monitor) => self.monitor = Some(monitor),
             Err(error) => {
-                self.bugs.push(format!("the monitor could not start: {error}"));
+                self.bugs
+                    .push(format!("the monitor could not start: {error}"));
                 self.halt(Halt::Unmet);
             }
         }
@@ -92,18 +93,26 @@ impl Conductor<'_> {
         let status = self.board.of_workload(|workload| workload.ended).flatten();
         if let Some((_, code)) = status.filter(|(_, code)| *code != Some(0)) {
             let code = code.map_or("a signal".to_owned(), |code| format!("exit status {code}"));
-            self.note(format!("the reference run ended with {code}: nothing can be compared with it"));
+            self.note(format!(
+                "the reference run ended with {code}: nothing can be compared with it"
+            ));
         }
         true
     }
 
     /// Starts the workload and waits until it runs.
     fn start_workload(&mut self, owned: &Owned, reference: bool) -> bool {
-        let out = if reference { self.folder.reference() } else { self.folder.out() };
+        let out = if reference {
+            self.folder.reference()
+        } else {
+            self.folder.out()
+        };
         let argv = match argv(&owned.run, &out.to_string_lossy()) {
             Ok(argv) => argv,
             Err(because) => {
-                self.note(format!("the workload's command line cannot be read: {because}"));
+                self.note(format!(
+                    "the workload's command line cannot be read: {because}"
+                ));
                 self.halt(Halt::Unmet);
                 return false;
             }
@@ -111,7 +120,11 @@ impl Conductor<'_> {
         let text = out.to_string_lossy().into_owned();
         let spec = WorkloadSpec {
             argv,
-            env: owned.env.iter().map(|(name, value)| (name.clone(), value.replace("{out}", &text))).collect(),
+            env: owned
+                .env
+                .iter()
+                .map(|(name, value)| (name.clone(), value.replace("{out}", &text)))
+                .collect(),
             directory: owned.directory.clone(),
             out,
             reference,
@@ -119,7 +132,11 @@ impl Conductor<'_> {
             patterns: owned.patterns.clone(),
             hook: owned.training,
         };
-        let seen = |it: &Self| it.board.of_workload(|workload| workload.reference == reference).unwrap_or(false);
+        let seen = |it: &Self| {
+            it.board
+                .of_workload(|workload| workload.reference == reference)
+                .unwrap_or(false)
+        };
         if !self.say(&ToAgent::StartWorkload(spec)) {
             return false;
         }
@@ -127,7 +144,10 @@ impl Conductor<'_> {
             Waited::Done => true,
             Waited::Halted => false,
             Waited::Late => {
-                self.lost("agent", format!("it did not start the workload within {} s", START.as_secs()));
+                self.lost(
+                    "agent",
+                    format!("it did not start the workload within {} s", START.as_secs()),
+                );
                 false
             }
         }
@@ -135,14 +155,21 @@ impl Conductor<'_> {
 
     /// Waits until the steady state holds, then watches it for the length of the baseline.
     fn steady(&mut self) -> bool {
-        if self.script.workload.as_ref().is_some_and(|owned| owned.training) {
+        if self
+            .script
+            .workload
+            .as_ref()
+            .is_some_and(|owned| owned.training)
+        {
             let alive = |it: &mut Self| {
                 let events = it.board.of_workload(|w| w.steps.count + w.epochs.count > 0);
                 events.unwrap_or(false) || it.workload_ended()
             };
             match self.until(WARM_UP, alive) {
                 Waited::Done => {}
-                Waited::Late => self.note("no training event came within 60 s; the run goes on without"),
+                Waited::Late => {
+                    self.note("no training event came within 60 s; the run goes on without")
+                }
                 Waited::Halted => return false,
             }
         }
@@ -152,7 +179,12 @@ impl Conductor<'_> {
         let waited = self.until(patience, |it| {
             let now = it.board.clock.now_ns();
             let ended = it.workload_ended();
-            if ended || !it.steady.as_ref().is_some_and(|steady| steady.all_hold(0, false)) {
+            if ended
+                || !it
+                    .steady
+                    .as_ref()
+                    .is_some_and(|steady| steady.all_hold(0, false))
+            {
                 since = None;
                 // A workload that is over will not become steady.
                 return ended;
@@ -173,7 +205,9 @@ impl Conductor<'_> {
         let failing = self.steady.as_ref().and_then(Checks::failing);
         let text = match (self.workload_ended(), failing) {
             (true, _) => "the workload ended before its steady state was established".into(),
-            (false, Some((check, measured))) => format!("the steady state was not established: {check}: {measured}"),
+            (false, Some((check, measured))) => {
+                format!("the steady state was not established: {check}: {measured}")
+            }
             (false, None) => "the steady state did not last for the baseline".into(),
         };
         self.note(text);
@@ -182,12 +216,18 @@ impl Conductor<'_> {
 
     /// How long the steady state may take to establish itself. What already runs has no excuse; what was just started warms up.
     fn patience(&self) -> Duration {
-        let probes = self.script.steady.iter().map(|(_, check)| match &check.probe {
-            Probe::Http(probe) => probe.within.map_or(Duration::from_secs(5), |span| span.0),
-            Probe::Command(probe) => probe.within.map_or(Duration::from_secs(10), |span| span.0),
-            Probe::TrainingEvent(probe) => probe.within.0,
-            _ => Duration::from_secs(2),
-        });
+        let probes = self
+            .script
+            .steady
+            .iter()
+            .map(|(_, check)| match &check.probe {
+                Probe::Http(probe) => probe.within.map_or(Duration::from_secs(5), |span| span.0),
+                Probe::Command(probe) => {
+                    probe.within.map_or(Duration::from_secs(10), |span| span.0)
+                }
+                Probe::TrainingEvent(probe) => probe.within.0,
+                _ => Duration::from_secs(2),
+            });
         let slowest = probes.max().unwrap_or(Duration::ZERO);
         let warm_up = match self.script.workload {
             Some(_) => WARM_UP,
@@ -212,13 +252,17 @@ impl Conductor<'_> {
         });
         if done == Waited::Done && !play.is_done() {
             let all: Vec<_> = self.script.rules.iter().map(|rule| rule.id).collect();
-            self.until(RULES_END, |it| all.iter().all(|rule| it.ended_rules.contains(rule)));
+            self.until(RULES_END, |it| {
+                all.iter().all(|rule| it.ended_rules.contains(rule))
+            });
         }
     }
 
     fn arm(&mut self, id: squall_model::id::RuleId, last_epoch: Option<u64>) {
         let Some(rule) = self.script.rules.iter().find(|rule| rule.id == id) else {
-            return self.bugs.push(format!("the method names rule {id}, which does not exist"));
+            return self
+                .bugs
+                .push(format!("the method names rule {id}, which does not exist"));
         };
         let out = self.folder.out().to_string_lossy().into_owned();
         let mut rule = Rule {
@@ -244,5 +288,8 @@ fn argv(line: &str, out: &str) -> Result<Vec<String>, String> {
     if words.is_empty() {
         return Err("it is empty".into());
     }
-    Ok(words.into_iter().map(|word| word.replace("{out}", out)).collect())
+    Ok(words
+        .into_iter()
+        .map(|word| word.replace("{out}", out))
+        .collect())
 }

@@ -85,10 +85,17 @@ impl Tracker {
             .unwrap_or_default();
         let now = Instant::now();
         self.speed.push_back((now, step));
-        while self.speed.front().is_some_and(|(at, _)| now - *at > SPEED_OVER) {
+        while self
+            .speed
+            .front()
+            .is_some_and(|(at, _)| now - *at > SPEED_OVER)
+        {
             self.speed.pop_front();
         }
-        let speed = self.speed.front().filter(|(at, _)| now - *at > Duration::from_millis(500));
+        let speed = self
+            .speed
+            .front()
+            .filter(|(at, _)| now - *at > Duration::from_millis(500));
         Live {
             elapsed: board.clock.elapsed(),
             stage: state.stage,

@@ -46,8 +46,14 @@ impl Conductor<'_> {
     }
 
     fn take_refusal(&mut self, request: &str, because: String, remedy: String) {
-        let advice = if remedy.is_empty() { String::new() } else { format!("; {remedy}") };
-        self.note(format!("the agent refused `{request}`, because {because}{advice}"));
+        let advice = if remedy.is_empty() {
+            String::new()
+        } else {
+            format!("; {remedy}")
+        };
+        self.note(format!(
+            "the agent refused `{request}`, because {because}{advice}"
+        ));
         self.refused = Some((because.clone(), remedy));
         match request {
             "arm" => {
@@ -57,7 +63,9 @@ impl Conductor<'_> {
                         rule,
                         because: format!("refused: {because}"),
                     }),
-                    None => self.bugs.push(format!("the agent refused to arm what was not sent: {because}")),
+                    None => self.bugs.push(format!(
+                        "the agent refused to arm what was not sent: {because}"
+                    )),
                 }
             }
             _ => self.halt(Halt::Unmet),
@@ -102,7 +110,12 @@ impl Conductor<'_> {
 
     /// Brings an injection to 'undoing' where the log does not say so yet. False: the log knows nothing to undo there.
     fn begin_undo(&mut self, injection: &InjectionId, by: &str) -> bool {
-        let now = self.store.state().injections.get(injection).map(|injection| injection.state);
+        let now = self
+            .store
+            .state()
+            .injections
+            .get(injection)
+            .map(|injection| injection.state);
         match now {
             None | Some(InjectionState::Undone) => false,
             Some(InjectionState::Undoing) => true,

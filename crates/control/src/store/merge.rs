@@ -64,12 +64,23 @@ pub fn journal_entries(run_dir: &Path) -> Result<Vec<JournalEntry>, JournalError
         return Ok(Vec::new());
     }
     let log = journal::read_all(&path)?;
-    Ok(log.state.injections().map(|tracked| entry(tracked, &log.records)).collect())
+    Ok(log
+        .state
+        .injections()
+        .map(|tracked| entry(tracked, &log.records))
+        .collect())
 }
 
 fn entry(tracked: &Tracked, records: &[Record]) -> JournalEntry {
-    let own = || records.iter().filter(|record| record.entry.injection() == &tracked.id);
-    let by = own().last().map_or("recovery", |record| record.by.name()).to_owned();
+    let own = || {
+        records
+            .iter()
+            .filter(|record| record.entry.injection() == &tracked.id)
+    };
+    let by = own()
+        .last()
+        .map_or("recovery", |record| record.by.name())
+        .to_owned();
     let landed = own().find_map(|record| match &record.entry {
         Entry::Active {
             landing,
@@ -85,7 +96,11 @@ fn entry(tracked: &Tracked, records: &[Record]) -> JournalEntry {
         },
         Phase::Stuck => {
             let (because, remedy) = tracked.stuck.clone().unwrap_or_default();
-            JournalEnd::Stuck { by, because, remedy }
+            JournalEnd::Stuck {
+                by,
+                because,
+                remedy,
+            }
         }
         _ if tracked.is_outstanding() => JournalEnd::Outstanding,
         _ => JournalEnd::Over,
@@ -104,8 +119,14 @@ fn entry(tracked: &Tracked, records: &[Record]) -> JournalEntry {
 
 /// The events that bring the log's view of one injection to the journal's, in order.
 pub fn missing(state: &RunState, entry: &JournalEntry, because: &str) -> Vec<Body> {
-    let known = state.injections.get(&entry.injection).map(|injection| injection.state);
-    let needs_a_person = matches!(entry.end, JournalEnd::Outstanding | JournalEnd::Stuck { .. });
+    let known = state
+        .injections
+        .get(&entry.injection)
+        .map(|injection| injection.state);
+    let needs_a_person = matches!(
+        entry.end,
+        JournalEnd::Outstanding | JournalEnd::Stuck { .. }
+    );
     if known.is_none() && entry.rule.is_none() && !needs_a_person {
         // The workload's end is told by its own event.
         return Vec::new();
@@ -139,7 +160,11 @@ pub fn missing(state: &RunState, entry: &JournalEntry, because: &str) -> Vec<Bod
             });
         }
         JournalEnd::Stuck { .. } if state == InjectionState::Stuck => {}
-        JournalEnd::Stuck { by, because, remedy } => {
+        JournalEnd::Stuck {
+            by,
+            because,
+            remedy,
+        } => {
             if state != InjectionState::Undoing {
                 bodies.push(undo(by));
             }
@@ -170,7 +195,9 @@ fn begun(entry: &JournalEntry) -> Body {
 fn landed(entry: &JournalEntry, landing: Option<&Landing>, observations: &[Observation]) -> Body {
     Body::Landed {
         injection: entry.injection.clone(),
-        place: landing.map(|landing| landing.place.clone()).unwrap_or_default(),
+        place: landing
+            .map(|landing| landing.place.clone())
+            .unwrap_or_default(),
         precision: landing.map_or(Precision::Observed, |landing| landing.precision),
         held_ns: landing.and_then(|landing| landing.held_ns),
         observations: observations.to_vec(),

@@ -7,6 +7,8 @@
 )]
 
 mod common;
+#[cfg(feature = "crash-points")]
+mod crashes;
 mod files;
 mod network;
 mod processes;

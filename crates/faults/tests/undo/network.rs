@@ -252,9 +252,7 @@ fn what_would_cut_everything_is_refused() {
     assert!(messages(cut(&[], &many))[0].contains("more than 64"));
     for wrong in ["10.0.0", "10.0.0.0/33", "::1/129", "host", "10.0.0.0/-1"] {
         assert!(
-            wrong
-                .parse::<squall_faults::network_partition::Network>()
-                .is_err(),
+            wrong.parse::<squall_faults::network::Network>().is_err(),
             "{wrong}"
         );
     }

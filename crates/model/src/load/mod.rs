@@ -2,7 +2,9 @@
 //!
 //! Invariant: total and pure. Any text gives either a valid experiment or at least one diagnostic, never a panic.
 
+mod guard;
 mod meaning;
+mod place;
 mod problem;
 mod scalar;
 mod schema;

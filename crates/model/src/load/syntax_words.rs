@@ -4,6 +4,11 @@ use super::problem::Problem;
 
 const HINTS: &[(&str, &str, &str)] = &[
     (
+        "tab",
+        "a tab stands in the indentation",
+        "indent with spaces",
+    ),
+    (
         "invalid indentation in quoted",
         "a quoted text is not closed, or the line it goes on over is not indented",
         "close the quote",
@@ -17,11 +22,6 @@ const HINTS: &[(&str, &str, &str)] = &[
         "mapping values are not allowed",
         "a `: ` stands where no key can be",
         "put the text in quotes if the colon belongs to it, or start a new line for a new key",
-    ),
-    (
-        "tab",
-        "a tab stands in the indentation",
-        "indent with spaces",
     ),
     (
         "unterminated",
@@ -109,10 +109,9 @@ pub(crate) fn problem(info: &str, text: &str, at: usize) -> Problem {
     };
     let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
     let indented_by_tab = text[line_start..at].contains('\t') || text[at..].starts_with('\t');
-    let found = HINTS.iter().find(|(needle, ..)| {
-        (indented_by_tab && *needle == "tab")
-            || (*needle != "tab" && info.contains(needle))
-            || (*needle == "tab" && info.contains("tabs "))
+    let found = HINTS.iter().find(|(needle, ..)| match *needle {
+        "tab" => indented_by_tab || info.contains("tabs "),
+        needle => info.contains(needle),
     });
     match found {
         Some((_, message, help)) => Problem::new(code, *message)

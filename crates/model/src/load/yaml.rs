@@ -2,6 +2,8 @@
 //!
 //! Invariant: total. Any text gives a tree or problems, in time linear in its length, with memory bounded by the limits below.
 
+use super::guard;
+use super::place::{Offsets, collection_span, decoration, locate, trimmed, widen};
 use super::problem::{Problem, Problems};
 use super::tree::{Entry, Node, NodeValue};
 use crate::diagnostic::Location;
@@ -16,7 +18,7 @@ pub const NODES_MAX: usize = 50_000;
 
 /// Reads one document. `None` when there is no tree to go on with; the reasons are in `problems`.
 pub(crate) fn parse(text: &str, problems: &mut Problems) -> Option<Node> {
-    if !refuse_hostile_text(text, problems) {
+    if !guard::is_harmless(text, problems) {
         return None;
     }
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -28,151 +30,6 @@ pub(crate) fn parse(text: &str, problems: &mut Problems) -> Option<Node> {
         nodes: 0,
     };
     reader.document()
-}
-
-fn refuse_hostile_text(text: &str, problems: &mut Problems) -> bool {
-    if text.len() > BYTES_MAX {
-        problems.add_file(
-            Problem::new(
-                "too-large",
-                format!(
-                    "the file has {} bytes, and at most {BYTES_MAX} are read",
-                    text.len()
-                ),
-            )
-            .help("an experiment is a page of text; keep data in files of its own"),
-        );
-        return false;
-    }
-    // The parser looks ahead inside brackets without bound, so their number is bounded before it starts.
-    let brackets = text
-        .bytes()
-        .filter(|byte| matches!(byte, b',' | b'[' | b'{' | b'?'))
-        .count();
-    if brackets > NODES_MAX {
-        problems.add_file(too_many_nodes());
-        return false;
-    }
-    !refuse_control_characters(text, problems) && !refuse_directives(text, problems)
-}
-
-fn refuse_control_characters(text: &str, problems: &mut Problems) -> bool {
-    let returns = |at: usize| text.as_bytes().get(at + 1) == Some(&b'\n');
-    let bad = |at: usize, c: char| match c {
-        '\n' | '\t' | '\u{85}' => false,
-        '\r' => !returns(at),
-        // A byte order mark may only stand at the start.
-        '\u{feff}' => at > 0,
-        '\u{fffe}' | '\u{ffff}' => true,
-        c => c.is_control(),
-    };
-    let Some((at, c)) = text.char_indices().find(|(at, c)| bad(*at, *c)) else {
-        return false;
-    };
-    let message = format!(
-        "the file holds the control character U+{:04X}",
-        u32::from(c)
-    );
-    problems.add_at(
-        locate(text, at, at + c.len_utf8()),
-        Problem::new("control-character", message)
-            .label("here")
-            .help("remove it; inside a quoted text it can be written as an escape, e.g. \"\\x07\""),
-    );
-    true
-}
-
-/// `%YAML` and `%TAG` say nothing that is read. The parser also miscounts behind them.
-fn refuse_directives(text: &str, problems: &mut Problems) -> bool {
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        if line.trim_start_matches('\u{feff}').starts_with('%') {
-            let start = at + line.find('%').unwrap_or(0);
-            problems.add_at(
-                locate(text, start, start + 1),
-                Problem::new("yaml-directive", "directives are not read")
-                    .label("starts a directive")
-                    .help("remove the line, or indent it if it belongs to a text"),
-            );
-            return true;
-        }
-        at += line.len();
-    }
-    false
-}
-
-fn too_many_nodes() -> Problem {
-    Problem::new(
-        "too-many-nodes",
-        format!("the file holds more than {NODES_MAX} values"),
-    )
-    .help("an experiment is a page of text; use `every:` and `times:` instead of repeating steps")
-}
-
-/// Line and column by looking at the text; only for the odd place, as it walks the text.
-pub(crate) fn locate(text: &str, start: usize, end: usize) -> Location {
-    let before = &text[..start];
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    Location {
-        line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
-        start,
-        end,
-    }
-}
-
-/// Turns the parser's character counts into bytes.
-struct Offsets {
-    /// The end of the text, where the parser's own line count is one too far.
-    end: Location,
-    /// Byte of each character; empty when every character is one byte.
-    bytes: Vec<u32>,
-    len: usize,
-    base: usize,
-}
-
-impl Offsets {
-    fn new(text: &str, body: &str) -> Self {
-        let bytes = if body.is_ascii() {
-            Vec::new()
-        } else {
-            body.char_indices().map(|(at, _)| at as u32).collect()
-        };
-        Offsets {
-            end: locate(body, body.len(), body.len()),
-            base: text.len() - body.len(),
-            bytes,
-            len: body.len(),
-        }
-    }
-
-    fn byte(&self, character: usize) -> usize {
-        let within = if self.bytes.is_empty() {
-            character.min(self.len)
-        } else {
-            self.bytes
-                .get(character)
-                .map_or(self.len, |at| *at as usize)
-        };
-        self.base + within
-    }
-
-    fn location(&self, span: Span) -> Location {
-        let start = self.byte(span.start.index());
-        if start == self.base + self.len {
-            return Location {
-                start,
-                end: start,
-                ..self.end
-            };
-        }
-        Location {
-            line: span.start.line().max(1),
-            column: span.start.col() + 1,
-            start,
-            end: self.byte(span.end.index()).max(start),
-        }
-    }
 }
 
 struct Reader<'t, 'p> {
@@ -241,7 +98,7 @@ impl<'t> Reader<'t, '_> {
     fn node(&mut self, event: Event<'t>, place: Location, depth: usize) -> Read<Node> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
-            self.problems.add_at(place, too_many_nodes());
+            self.problems.add_at(place, guard::too_many_nodes());
             return None;
         }
         match event {
@@ -428,73 +285,5 @@ impl<'t> Reader<'t, '_> {
             );
         }
         tag
-    }
-}
-
-/// The anchor or tag that stands before a value, if it can be found close by.
-fn decoration(text: &str, place: Location, mark: char) -> Location {
-    let mut from = place.start.saturating_sub(256);
-    while !text.is_char_boundary(from) {
-        from += 1;
-    }
-    if text[place.start..].starts_with(mark) {
-        let end = word_end(text, place.start);
-        return Location { end, ..place };
-    }
-    match text[from..place.start].rfind(mark) {
-        Some(at) => {
-            let start = from + at;
-            let end = word_end(text, start);
-            locate(text, start, end)
-        }
-        None => place,
-    }
-}
-
-fn word_end(text: &str, start: usize) -> usize {
-    text[start..]
-        .find(|c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}'))
-        .map_or(text.len(), |at| start + at)
-}
-
-/// An empty place is widened to the character it points at, so that a caret has something to stand under.
-fn widen(text: &str, place: Location) -> Location {
-    let next = text[place.start..].chars().next();
-    match next {
-        Some(c) if place.end == place.start && c != '\n' && c != '\r' => Location {
-            end: place.start + c.len_utf8(),
-            ..place
-        },
-        _ => place,
-    }
-}
-
-/// Plain scalars may be followed by space that is not theirs.
-fn trimmed(text: &str, place: Location) -> Location {
-    let end = place.start + text[place.start..place.end].trim_end().len();
-    Location { end, ..place }
-}
-
-/// Lists and maps in brackets reach to their bracket; blocks start with their first and end with their last child.
-fn collection_span(
-    start: Location,
-    first: Option<Location>,
-    last: Option<Location>,
-    end: Location,
-    text: &str,
-) -> Location {
-    let opened = text[start.start..].starts_with(['[', '{']);
-    if opened && end.end > end.start {
-        return Location {
-            end: end.end,
-            ..start
-        };
-    }
-    match (first, last) {
-        (Some(first), Some(last)) => Location {
-            end: last.end.max(first.end),
-            ..first
-        },
-        _ => start,
     }
 }

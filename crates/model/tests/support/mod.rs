@@ -124,7 +124,8 @@ impl FaultList for TestFaults {
             "process-kill" => ProcessKill::json_schema(generator),
             "process-pause" => ProcessPause::json_schema(generator),
             "cpu-pressure" => CpuPressure::json_schema(generator),
-            "file-damage" => FileDamage::json_schema(generator),
+            // By reference, as lists may do.
+            "file-damage" => generator.subschema_for::<FileDamage>(),
             "network-partition" => NetworkPartition::json_schema(generator),
             _ => return None,
         })

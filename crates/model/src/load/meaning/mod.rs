@@ -2,6 +2,7 @@
 
 mod expect;
 mod method;
+mod order;
 mod probe;
 mod selector;
 mod text;

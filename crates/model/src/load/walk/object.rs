@@ -45,7 +45,7 @@ impl<'a> Walker<'a> {
             if out.contains_key(key) {
                 continue;
             }
-            if !meant.iter().any(|word| *word == key) {
+            if !meant.contains(&key) {
                 self.report_missing(key, schema, at);
             }
             self.problems.incomplete(at);
