@@ -3,4 +3,28 @@
 //! Pure: data in, findings out. No I/O, no clock.
 #![forbid(unsafe_code)]
 
+mod attribution;
+pub mod chart;
+mod conclude;
+pub mod ettr;
+pub mod expect;
+mod figures;
+pub mod landing;
+mod ledger;
+pub mod lineage;
+pub mod lives;
+mod log;
+pub mod num;
+mod pair;
+pub mod recovery;
+pub mod render;
+pub mod report;
 pub mod run;
+pub mod same_result;
+mod signals;
+mod steady;
+mod story;
+pub mod verdict;
+mod words;
+
+pub use conclude::conclude;

@@ -1,1 +1,46 @@
-fn main() {}
+//! `squall`: breaks AI workloads on purpose, takes everything back, and says with proof what that did.
+//!
+//! Parses arguments, prints, exits. All logic lives in the crates below.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the one crate that prints"
+)]
+
+mod arguments;
+mod command;
+mod live;
+mod output;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use squall_model::exit::Exit;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let exit = match arguments.command {
+        Command::Run(run) => command::run::run(&run),
+        Command::Check(check) => command::check::run(&check),
+        Command::Plan(plan) => command::plan::run(&plan),
+        Command::Status(status) => command::status::run(&status),
+        Command::Undo(undo) => command::undo::run(&undo),
+        Command::Runs(runs) => command::runs::run(&runs),
+        Command::Report(report) => command::report::run(&report),
+        Command::Faults(faults) => command::faults::run(&faults),
+        Command::Doctor(doctor) => command::doctor::run(&doctor),
+        Command::Schema(schema) => command::schema::run(&schema),
+        Command::Guard(inner) => return command::inner::guard(&inner.arguments),
+        Command::Agent(inner) => return command::inner::agent(&inner.arguments),
+        Command::ServeFault(inner) => return command::inner::serve(&inner.arguments),
+    };
+    ExitCode::from(exit.unwrap_or_else(|failure| {
+        eprint!("{failure}");
+        failure.exit
+    })
+    .code())
+}
+
+/// The outcome of a command: how to exit, or what could not be done.
+type Outcome = Result<Exit, output::Failure>;

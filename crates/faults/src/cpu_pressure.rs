@@ -46,7 +46,7 @@ impl FaultKind for CpuPressure {
         summary: "Keeps processors busy by a process of its own.",
         class: Class::Served,
         layer: "the kernel's scheduler: the workload gets less processor time and later",
-        requires: "",
+        requires: "nothing",
         after_kill: "the kernel, at once: the burner ends with the input that its starter held",
         targets: &["host"],
         example: "- cpu-pressure: {target: {host: true}, load: 80%, cores: 2, for: 30s}",

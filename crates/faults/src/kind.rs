@@ -25,3 +25,89 @@ pub struct HostFacts {
     pub memory_total: u64,
     pub memory_available: u64,
 }
+
+impl HostFacts {
+    /// Reads them from this host. What cannot be read counts as missing.
+    pub fn read() -> HostFacts {
+        use rustix::thread::CapabilitySet;
+        let effective = rustix::thread::capabilities(None)
+            .map(|sets| sets.effective)
+            .unwrap_or(CapabilitySet::empty());
+        let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        HostFacts {
+            root: rustix::process::geteuid().is_root(),
+            net_admin: effective.contains(CapabilitySet::NET_ADMIN),
+            sys_admin: effective.contains(CapabilitySet::SYS_ADMIN),
+            kill: effective.contains(CapabilitySet::KILL),
+            cgroup: cgroup_layout(
+                &std::fs::read_to_string("/proc/self/mounts").unwrap_or_default(),
+            ),
+            nftables: crate::sys::nftables::answers(),
+            kernel: rustix::system::uname()
+                .release()
+                .to_string_lossy()
+                .into_owned(),
+            cores: std::thread::available_parallelism()
+                .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
+            memory_total: memory_bytes(&memory, "MemTotal:"),
+            memory_available: memory_bytes(&memory, "MemAvailable:"),
+        }
+    }
+}
+
+/// `v1`, `v2`, `hybrid` or `none`, followed by the hierarchies in whose root this process may create groups.
+fn cgroup_layout(mounts: &str) -> String {
+    let mut points = Vec::new();
+    let (mut v1, mut v2) = (false, false);
+    for line in mounts.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (Some(point), Some(kind)) = (words.get(1), words.get(2)) else {
+            continue;
+        };
+        v1 |= *kind == "cgroup";
+        v2 |= *kind == "cgroup2";
+        let ours = *kind == "cgroup" || *kind == "cgroup2";
+        if ours && rustix::fs::access(*point, rustix::fs::Access::WRITE_OK).is_ok() {
+            points.push(*point);
+        }
+    }
+    let layout = match (v1, v2) {
+        (true, true) => "hybrid",
+        (true, false) => "v1",
+        (false, true) => "v2",
+        (false, false) => "none",
+    };
+    if points.is_empty() {
+        return layout.to_owned();
+    }
+    format!("{layout}, writable: {}", points.join(" "))
+}
+
+fn memory_bytes(meminfo: &str, key: &str) -> u64 {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(key));
+    let kib: Option<u64> = line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_are_told_apart() {
+        let v1 = "cgroup /nowhere/freezer cgroup rw 0 0\n";
+        let v2 = "cgroup2 /nowhere cgroup2 rw 0 0\n";
+        assert_eq!(cgroup_layout(v1), "v1");
+        assert_eq!(cgroup_layout(v2), "v2");
+        assert_eq!(cgroup_layout(&format!("{v1}{v2}")), "hybrid");
+        assert_eq!(cgroup_layout("proc /proc proc rw 0 0\n"), "none");
+    }
+
+    #[test]
+    fn this_host_has_a_kernel_cores_and_memory() {
+        let facts = HostFacts::read();
+        assert!(!facts.kernel.is_empty() && facts.cores > 0);
+        assert!(facts.memory_total > facts.memory_available && facts.memory_available > 0);
+        assert_eq!(facts.root, rustix::process::geteuid().is_root());
+    }
+}

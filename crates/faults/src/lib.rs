@@ -3,6 +3,7 @@
 //! A fault touches the world through one door, [`host::Host`], which makes the undo durable first. `unsafe` lives in [`sys`] only.
 
 pub mod agent;
+pub mod backup;
 pub mod crash;
 pub mod fault;
 pub mod frames;
@@ -11,6 +12,7 @@ pub mod host;
 pub mod journal;
 pub mod kind;
 pub mod lease;
+pub mod network;
 pub mod protocol;
 pub mod recover;
 pub mod serve;
@@ -22,6 +24,8 @@ pub mod undo;
 // One fault, one file, one line.
 pub mod cpu_pressure;
 pub mod memory_pressure;
+pub mod file_damage;
+pub mod network_partition;
 pub mod process_kill;
 pub mod process_pause;
 pub mod process_terminate;

@@ -51,7 +51,7 @@ impl FaultKind for MemoryPressure {
         summary: "Takes memory and keeps it in use by a process of its own.",
         class: Class::Served,
         layer: "the kernel's memory management: page cache is dropped, pages are swapped, allocations wait for reclaim",
-        requires: "",
+        requires: "as much available memory as it takes",
         after_kill: "the kernel, at once: the burner ends with the input that its starter held",
         targets: &["host"],
         example: "- memory-pressure: {target: {host: true}, size: 256MiB, for: 30s}",

@@ -10,7 +10,7 @@ use crate::journal::state::Tracked;
 use crate::journal::{self, Journal, JournalError};
 use crate::lease::{self, LeaseError, STOPPED_AFTER, Standing};
 use crate::state_dir::run_dirs;
-use crate::sys::process::Process;
+use crate::sys::process::{self, Process};
 use crate::undo::perform::{Outcome, undo_all};
 use rustix::process::Signal;
 use squall_model::id::{InjectionId, RunId};
@@ -278,19 +278,25 @@ fn kill(run: &RunId, holders: Vec<ProcessIdentity>) -> Result<Vec<ProcessIdentit
         .collect())
 }
 
-/// Who holds the lock, by `/proc/locks`: where no lease names them.
+/// Who holds the lock, where no lease names them: every process with a descriptor of the journal that carries a lock.
 fn lock_holders(run_dir: &Path) -> io::Result<Vec<ProcessIdentity>> {
     let meta = std::fs::metadata(run_dir.join(journal::FILE_NAME))?;
-    let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
-    let file = format!("{major:02x}:{minor:02x}:{}", meta.ino());
     let mut holders = Vec::new();
-    for line in std::fs::read_to_string("/proc/locks")?.lines() {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        if words.get(1) != Some(&"FLOCK") || words.get(5) != Some(&file.as_str()) {
+    for pid in process::pids()? {
+        let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
             continue;
-        }
-        if let Some(pid) = words.get(4).and_then(|pid| pid.parse().ok()) {
-            holders.extend(crate::sys::process::identity(pid)?);
+        };
+        let holds = entries.flatten().any(|entry| {
+            let ours = std::fs::metadata(entry.path())
+                .is_ok_and(|one| (one.dev(), one.ino()) == (meta.dev(), meta.ino()));
+            let info = Path::new("/proc")
+                .join(pid.to_string())
+                .join("fdinfo")
+                .join(entry.file_name());
+            ours && std::fs::read_to_string(info).is_ok_and(|text| text.contains("FLOCK"))
+        });
+        if holds && pid != std::process::id() {
+            holders.extend(process::identity(pid)?);
         }
     }
     Ok(holders)

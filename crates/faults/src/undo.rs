@@ -1,8 +1,10 @@
 //! Undo as data: what takes one change back, total and idempotent. Written to the journal before the change is made.
 
 pub mod cgroup;
+pub(crate) mod file;
 pub mod perform;
 pub(crate) mod process;
+pub(crate) mod table;
 pub mod tree;
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,9 @@ pub enum Undo {
         family: String,
         table: String,
         namespace: Option<PathBuf>,
+        /// Inode number of that namespace, so that it is found when the path has gone or leads elsewhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace_inode: Option<u64>,
     },
     /// Removes cgroup folders that we made.
     RemoveCgroups { paths: Vec<PathBuf> },
@@ -94,9 +99,13 @@ pub fn revert(undo: &Undo) -> Result<(), UndoError> {
             grace_ms,
         } => tree::end(mark, cgroups, *grace_ms),
         Undo::RemoveCgroups { paths } => cgroup::remove(paths),
-        Undo::RestoreFile { .. } | Undo::DeleteTable { .. } => {
-            Err(UndoError::new("undo", "not built yet", ""))
-        }
+        Undo::RestoreFile { path, backup } => file::restore(path, backup),
+        Undo::DeleteTable {
+            family,
+            table,
+            namespace,
+            namespace_inode,
+        } => table::delete(family, table, namespace.as_deref(), *namespace_inode),
     }
 }
 
@@ -112,8 +121,12 @@ pub fn presence(undo: &Undo) -> Observation {
         Undo::EndProcess { process, what, .. } => process::runs(process, what),
         Undo::EndTree { mark, cgroups, .. } => tree::presence(mark, cgroups),
         Undo::RemoveCgroups { paths } => cgroup::presence(paths),
-        Undo::RestoreFile { .. } | Undo::DeleteTable { .. } => {
-            seen(Presence::Unknown, "nobody", "not built yet")
-        }
+        Undo::RestoreFile { path, backup } => file::presence(path, backup),
+        Undo::DeleteTable {
+            family,
+            table,
+            namespace,
+            namespace_inode,
+        } => table::presence(family, table, namespace.as_deref(), *namespace_inode),
     }
 }

@@ -1,5 +1,10 @@
 //! A problem in something a person wrote: where it is, what is wrong, what to write instead. Rendered by `cli`, printed as JSON for machines.
 
+mod render;
+mod width;
+
+pub use render::{Plain, Style, render, render_styled};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -548,6 +548,18 @@ impl<'de, F: FaultList> Deserialize<'de> for Step<F> {
     }
 }
 
+/// A config's own schema where the list gave a reference to it, since the shared keys are added to a copy.
+fn inlined(config: Schema, generator: &SchemaGenerator) -> serde_json::Value {
+    let name = config
+        .get("$ref")
+        .and_then(|target| target.as_str())
+        .and_then(|target| target.strip_prefix("#/$defs/"));
+    match name.and_then(|name| generator.definitions().get(name)) {
+        Some(definition) => definition.clone(),
+        None => config.into(),
+    }
+}
+
 impl<F: FaultList> JsonSchema for Step<F> {
     fn schema_name() -> Cow<'static, str> {
         "Step".into()
@@ -585,7 +597,7 @@ impl<F: FaultList> JsonSchema for Step<F> {
             let Some(config) = F::config_schema(info.kind, generator) else {
                 continue;
             };
-            let mut body = serde_json::Value::from(config);
+            let mut body = inlined(config, generator);
             if let Some(body) = body.as_object_mut() {
                 body.insert("additionalProperties".into(), false.into());
                 let properties = body

@@ -105,6 +105,22 @@ pub struct HoldReached {
     pub phase: String,
 }
 
+/// A script asks that its own process be ended, here; it blocks like a hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// `r` and a number that counts from 1 per process.
+    pub id: String,
+    /// `process-terminate` or `process-kill`.
+    pub fault: String,
+    #[serde(default)]
+    pub step: Option<u64>,
+    #[serde(default)]
+    pub epoch: Option<u64>,
+    /// For `process-terminate`: KILL follows after this many milliseconds.
+    #[serde(default)]
+    pub grace_ms: Option<u64>,
+}
+
 /// A place where a process is to wait. Given fields must equal; absent ones match anything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HoldSpec {
@@ -125,15 +141,30 @@ pub enum FromTrainer {
     Hello(Hello),
     Event(TrainingEvent),
     Hold(HoldReached),
+    Request(Request),
 }
 
 /// From the agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromAgent {
-    Welcome { v: u32, arm: Vec<HoldSpec> },
-    Arm { holds: Vec<HoldSpec> },
-    Landed { id: String },
-    Release { id: String },
-    Refused { because: String },
+    Welcome {
+        v: u32,
+        arm: Vec<HoldSpec>,
+    },
+    Arm {
+        holds: Vec<HoldSpec>,
+    },
+    Landed {
+        id: String,
+    },
+    Release {
+        id: String,
+    },
+    /// With an id: that request is refused. Without: the connection is.
+    Refused {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+        because: String,
+    },
 }

@@ -39,7 +39,7 @@ pub struct Options {
     pub journal_fd: i32,
 }
 
-/// A file of the hook package: its path inside the folder that is put first on PYTHONPATH, and its content.
+/// A file of the hook package: its path below the run's `hook` folder, and its content.
 pub type HookFile = (&'static str, &'static [u8]);
 
 /// `squall agent OPTIONS`, for a list of faults.

@@ -162,7 +162,7 @@ impl<L: Injectable> Agent<L> {
                 .get("PYTHONPATH")
                 .cloned()
                 .or_else(|| std::env::var("PYTHONPATH").ok());
-            let first = self.options.run_dir.join("hook").display().to_string();
+            let first = self.options.run_dir.join(HOOK_BOOT).display().to_string();
             let path = inherited
                 .filter(|path| !path.is_empty())
                 .map_or(first.clone(), |rest| format!("{first}:{rest}"));
@@ -457,6 +457,9 @@ fn socket_path(run: &str) -> io::Result<PathBuf> {
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
     Ok(folder.join(format!("{run}.hook")))
 }
+
+/// Where the boot file of the unpacked hook lies, below the run's folder. It finds its package by its own place.
+const HOOK_BOOT: &str = "hook/squall_hook/boot";
 
 fn unpack(folder: &Path, files: &[HookFile]) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;

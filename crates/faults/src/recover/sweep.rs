@@ -5,7 +5,7 @@
 
 use crate::journal;
 use crate::state_dir::run_dirs;
-use crate::sys::process;
+use crate::sys::{namespace, nftables, process};
 use crate::undo::tree::MARK;
 use crate::undo::{Undo, presence, revert};
 use squall_model::event::Presence;
@@ -114,7 +114,8 @@ pub fn sweep(state: &Path, force: bool) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     sweep_processes(&runs, force, &mut found)?;
     sweep_cgroups(&runs, force, &mut found)?;
-    sweep_backups(&runs, force, &mut found)?;
+    sweep_tables(&runs, force, &mut found)?;
+    sweep_backups(state, &runs, force, &mut found)?;
     Ok(found)
 }
 
@@ -193,6 +194,32 @@ fn sweep_cgroups(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result
     Ok(())
 }
 
+/// nftables tables named `squall_ID`, in every network namespace that something leads to.
+fn sweep_tables(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
+    if !nftables::answers() {
+        return Ok(());
+    }
+    for (inode, path) in namespace::all()? {
+        // A namespace that ends while it is looked at has no tables any more.
+        let tables = namespace::inside(Some(&path), nftables::tables).unwrap_or_default();
+        for (family, table) in tables {
+            let Some(id) = injection_in(&table, "squall_") else {
+                continue;
+            };
+            let family = nftables::family_name(family).to_owned();
+            let what = format!("the nftables table {family} {table} in {}", path.display());
+            let undo = Undo::DeleteTable {
+                family,
+                table,
+                namespace: Some(path.clone()),
+                namespace_inode: Some(inode),
+            };
+            found.push(runs.settle(what, undo, runs.injections.get(&id).cloned(), force));
+        }
+    }
+    Ok(())
+}
+
 /// The id in a name of ours.
 fn injection_in(name: &str, prefix: &str) -> Option<InjectionId> {
     let id = name.strip_prefix(prefix)?;
@@ -218,8 +245,35 @@ fn named_below(folder: &Path, depth: u32, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Backups with a manifest in run folders that have no journal (or one that cannot be read).
-fn sweep_backups(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
-    let _ = (runs, force, found);
+/// Backups with a manifest in run folders without a journal that can be read: the manifest alone says what to put back.
+fn sweep_backups(state: &Path, runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
+    for run in run_dirs(state)? {
+        let journal = journal::read_all(&run.join(journal::FILE_NAME));
+        // A newer journal is never undone by guess.
+        let lost = matches!(&journal, Err(journal::JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound)
+            || matches!(&journal, Err(journal::JournalError::Damaged { .. }));
+        let Ok(folders) = std::fs::read_dir(run.join("backups")) else {
+            continue;
+        };
+        for folder in folders.flatten().filter(|_| lost) {
+            let folder = folder.path();
+            let Ok(manifest) = crate::backup::load(&folder) else {
+                continue;
+            };
+            let what = format!(
+                "the backup of {} without a journal",
+                manifest.path.display()
+            );
+            let undo = Undo::RestoreFile {
+                path: manifest.path,
+                backup: folder.clone(),
+            };
+            let one = runs.settle(what, undo, Some(run.clone()), force);
+            if one.fate == Fate::Removed {
+                std::fs::remove_dir_all(&folder)?;
+            }
+            found.push(one);
+        }
+    }
     Ok(())
 }

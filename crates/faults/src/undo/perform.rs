@@ -79,7 +79,7 @@ pub fn undo_injection(
         },
     );
     crash_point("after-undoing", by, &kind, id);
-    let (observations, stuck) =
+    let (mut observations, mut stuck) =
         take_back(&tracked.undos, || crash_point("mid-undo", by, &kind, id));
     crash_point("before-undone", by, &kind, id);
     let entry = match &stuck {
@@ -96,6 +96,15 @@ pub fn undo_injection(
     };
     record(journal, &mut unrecorded, entry);
     crash_point("after-undone", by, &kind, id);
+    // Another thread that undoes the same may have come first, and removed the backup under our hands.
+    if let Some(tracked) = locked(journal)
+        .state()
+        .get(id)
+        .filter(|one| one.phase == Phase::Undone)
+    {
+        observations.clone_from(&tracked.observations);
+        stuck = None;
+    }
     if stuck.is_none() && unrecorded.is_none() {
         drop_backup(journal, id, &mut unrecorded);
     }

@@ -44,6 +44,7 @@ pub struct Fixture {
     pub run: RunId,
     pub journal: Arc<Mutex<Journal>>,
     pub cancelled: Arc<AtomicBool>,
+    keep: bool,
 }
 
 impl Fixture {
@@ -62,6 +63,7 @@ impl Fixture {
             run,
             journal: Arc::new(Mutex::new(journal)),
             cancelled: Arc::default(),
+            keep: false,
         }
     }
 
@@ -105,9 +107,29 @@ impl Fixture {
     }
 }
 
+impl Fixture {
+    /// Records a pause of a process without making it.
+    pub fn record_pause(&self, number: u32, process: &ProcessIdentity) {
+        use squall_faults::fault::Door;
+        let undo = squall_faults::undo::Undo::Continue {
+            process: process.clone(),
+        };
+        let mut host = self.host::<squall_faults::process_pause::ProcessPause>(number);
+        host.change(undo, "SIGSTOP", &mut || Ok(())).unwrap();
+    }
+
+    /// Ends as by kill -9: the lock is free, everything else stays.
+    pub fn abandon(mut self) {
+        assert_eq!(Arc::strong_count(&self.journal), 1, "a door is still open");
+        self.keep = true;
+    }
+}
+
 impl Drop for Fixture {
     fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.state).unwrap();
+        if !self.keep {
+            std::fs::remove_dir_all(&self.state).unwrap();
+        }
     }
 }
 

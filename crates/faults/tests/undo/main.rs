@@ -7,4 +7,9 @@
 )]
 
 mod common;
+#[cfg(feature = "crash-points")]
+mod crashes;
+mod files;
+mod network;
 mod processes;
+mod recovery;

@@ -199,6 +199,7 @@ impl Client {
     fn refuse(&mut self, because: &str) {
         if !self.closed {
             self.say(&FromAgent::Refused {
+                id: None,
                 because: because.to_owned(),
             });
             self.closed = true;

@@ -1,0 +1,341 @@
+//! The rungs of the same-result ladder: what the disturbed run and its reference left, side by side.
+
+use crate::ledger::Ledger;
+use crate::lineage::{Attempt, Lineage};
+use crate::log::{Log, Work};
+use crate::num;
+use crate::run::{Checkpoint, Run};
+use crate::same_result::{Rung, Sameness, dropped, rung};
+use std::collections::BTreeMap;
+
+/// What both runs of the workload left, side by side.
+pub(crate) struct Pair<'a> {
+    pub(crate) run: &'a Run,
+    pub(crate) log: &'a Log<'a>,
+    pub(crate) lineage: Option<&'a Lineage>,
+    pub(crate) reference: Option<&'a Lineage>,
+}
+
+/// A digest with what it is a digest of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Final {
+    digest: String,
+    step: Option<u64>,
+    /// Said by the trainer at its end; else it is of the last checkpoint found.
+    at_end: bool,
+}
+
+/// Loss of each step in the final lineage, as the lowest rank reports it, with the time of its end.
+type Losses = BTreeMap<u64, (f64, u64)>;
+
+impl Pair<'_> {
+    pub(crate) fn bits(&self) -> Rung {
+        let decide = |sameness, evidence| rung("bit-equal", sameness, evidence);
+        let missing = |evidence: &str| decide(Sameness::NotMeasured, evidence.to_owned());
+        let (mine, theirs) = match (self.parameters(false), self.parameters(true)) {
+            (Err(why), _) | (_, Err(why)) => return decide(Sameness::Different, why),
+            (Ok(Some(mine)), Ok(Some(theirs))) => (mine, theirs),
+            _ => return self.files(),
+        };
+        match (mine.step, theirs.step) {
+            // A run that says it is done elsewhere is different; one whose last checkpoint is older is not done.
+            (Some(a), Some(b)) if a != b => decide(
+                if mine.at_end && theirs.at_end {
+                    Sameness::Different
+                } else {
+                    Sameness::NotMeasured
+                },
+                format!(
+                    "the run's parameters are of step {}, the reference's of step {}",
+                    num::thousands(a),
+                    num::thousands(b)
+                ),
+            ),
+            _ if mine.digest.is_empty() || theirs.digest.is_empty() => missing("a digest is empty"),
+            _ if mine.digest == theirs.digest => decide(
+                Sameness::Same,
+                format!(
+                    "the parameters at the end are equal, bit for bit (SHA-256 {}…)",
+                    short(&mine.digest)
+                ),
+            ),
+            _ => decide(
+                Sameness::Different,
+                format!(
+                    "the parameters at the end differ (SHA-256 {}… instead of {}…){}",
+                    short(&mine.digest),
+                    short(&theirs.digest),
+                    self.first_other_loss()
+                ),
+            ),
+        }
+    }
+
+    /// Digest of the final parameters: by the hook, else of the newest checkpoint that was understood.
+    /// `Err`: ranks of one run disagree.
+    fn parameters(&self, reference: bool) -> Result<Option<Final>, String> {
+        let work = self.work(reference);
+        let mut by_rank: BTreeMap<Option<u32>, Final> = BTreeMap::new();
+        for seen in &work.training {
+            if let ("final-parameters", Some(digest)) =
+                (seen.event.kind.as_str(), &seen.event.digest)
+            {
+                let digest = digest.to_ascii_lowercase();
+                let step = seen.event.step;
+                let at_end = true;
+                by_rank.insert(
+                    seen.rank,
+                    Final {
+                        digest,
+                        step,
+                        at_end,
+                    },
+                );
+            }
+        }
+        let mut ranks = by_rank.into_iter();
+        let Some((rank, first)) = ranks.next() else {
+            return Ok(self.newest(reference, |it| it.parameters.clone()));
+        };
+        if let Some((other, _)) = ranks.find(|(_, it)| it.digest != first.digest) {
+            let name =
+                |rank: Option<u32>| rank.map_or("a process".into(), |rank| format!("rank {rank}"));
+            return Err(format!(
+                "{} and {} of {} ended with different parameters",
+                name(rank),
+                name(other),
+                if reference {
+                    "the reference run"
+                } else {
+                    "the run"
+                }
+            ));
+        }
+        Ok(Some(first))
+    }
+
+    /// Whole files prove equality, never a difference: they hold more than parameters.
+    fn files(&self) -> Rung {
+        let file = |it: &Checkpoint| Some(it.file_sha256.clone());
+        let decide = |sameness, evidence: String| rung("bit-equal", sameness, evidence);
+        match (self.newest(false, file), self.newest(true, file)) {
+            (Some(mine), Some(theirs)) if mine == theirs => decide(
+                Sameness::Same,
+                format!("the last checkpoint files are equal, byte for byte (file, not parameters; SHA-256 {}…)", short(&mine.digest)),
+            ),
+            (Some(_), Some(_)) => decide(
+                Sameness::NotMeasured,
+                "the last checkpoint files differ, but a file holds more than parameters (file, not parameters)".into(),
+            ),
+            (None, _) => decide(Sameness::NotMeasured, "the run left no digest of its final parameters".into()),
+            (_, None) => decide(Sameness::NotMeasured, "the reference run left no digest of its final parameters".into()),
+        }
+    }
+
+    fn newest(
+        &self,
+        reference: bool,
+        digest: impl Fn(&Checkpoint) -> Option<String>,
+    ) -> Option<Final> {
+        let of_run = self
+            .run
+            .checkpoints
+            .iter()
+            .filter(|it| it.reference == reference);
+        let understood = of_run.filter_map(|it| {
+            let digest = digest(it)?.to_ascii_lowercase();
+            Some((it.step, &it.path, digest))
+        });
+        let (step, _, digest) = understood.max_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)))?;
+        let at_end = false;
+        Some(Final {
+            digest,
+            step,
+            at_end,
+        })
+    }
+
+    pub(crate) fn samples(&self) -> Rung {
+        let decide = |sameness, evidence| rung("samples", sameness, evidence);
+        let (Some(lineage), Some(reference)) = (self.lineage, self.reference) else {
+            return decide(Sameness::NotMeasured, "no completed steps were seen".into());
+        };
+        if let Some(problem) = lineage.problem.as_ref().or(reference.problem.as_ref()) {
+            return decide(Sameness::NotMeasured, problem.clone());
+        }
+        let mine = Ledger::of(&self.log.work, lineage);
+        let theirs = Ledger::of(&self.log.reference, reference);
+        let (Some(mine), Some(theirs)) = (mine, theirs) else {
+            return decide(
+                Sameness::NotMeasured,
+                "no event names the samples of a step".into(),
+            );
+        };
+        if let Some(why) = self.ended_early(lineage, reference) {
+            return decide(Sameness::NotMeasured, why);
+        }
+        let comparison = mine.compare(&theirs);
+        let dropped = dropped(self.log);
+        if dropped > 0 {
+            return decide(
+                Sameness::NotMeasured,
+                format!(
+                    "{} training records were dropped, so the ledger has holes",
+                    num::thousands(dropped)
+                ),
+            );
+        }
+        let Some(first) = comparison.first else {
+            let order = match mine.first_other_step(&theirs) {
+                None => "in the same steps".to_owned(),
+                Some(step) => format!("though in another order from step {}", num::thousands(step)),
+            };
+            return decide(
+                Sameness::Same,
+                format!(
+                    "each sample was used in each epoch as often as in the reference, {order} ({} uses in {})",
+                    num::thousands(mine.uses()),
+                    num::plural(mine.epochs.len(), "epoch", "epochs")
+                ),
+            );
+        };
+        decide(
+            Sameness::Different,
+            format!(
+                "{} uses too many and {} too few; first: sample {} in epoch {} was used {}× instead of {}×",
+                num::thousands(comparison.repeated),
+                num::thousands(comparison.missing),
+                first.sample,
+                first.epoch,
+                first.uses,
+                first.expected
+            ),
+        )
+    }
+
+    /// A run that ended before the reference did has no ledger to compare, unless it says itself that it is done.
+    fn ended_early(&self, lineage: &Lineage, reference: &Lineage) -> Option<String> {
+        let last = |lineage: &Lineage| lineage.attempts.last().and_then(Attempt::completed);
+        let (mine, theirs) = (last(lineage)?, last(reference)?);
+        let done = self
+            .log
+            .work
+            .training
+            .iter()
+            .any(|seen| seen.event.kind == "final-parameters");
+        let ended_well = self
+            .log
+            .work
+            .ended
+            .is_some_and(|ended| ended.exit == Some(0));
+        (mine < theirs && !done && !ended_well).then(|| {
+            format!(
+                "the run ended after {}, the reference after {}",
+                lineage.unit.count(mine),
+                reference.unit.count(theirs)
+            )
+        })
+    }
+
+    pub(crate) fn trajectory(&self) -> Rung {
+        let comparison = match (self.losses(false), self.losses(true)) {
+            (Some(mine), Some(theirs)) => compare_losses(&mine, &theirs),
+            _ => "no losses were reported".into(),
+        };
+        rung(
+            "trajectory",
+            Sameness::NotMeasured,
+            format!(
+                "it takes at least 3 undisturbed repeats, and there is 1 reference; {comparison}"
+            ),
+        )
+    }
+
+    fn losses(&self, reference: bool) -> Option<Losses> {
+        let lineage = if reference {
+            self.reference
+        } else {
+            self.lineage
+        }?;
+        let work = self.work(reference);
+        let mut losses = Losses::new();
+        let mut rank = None;
+        for (attempt, of, index) in lineage.rank_events() {
+            let seen = &work.training[index];
+            let (Some(step), Some(loss)) = (lineage.unit.completed(seen), seen.event.loss) else {
+                continue;
+            };
+            if lineage.keeps(attempt, step) && *rank.get_or_insert(of) == of {
+                losses.insert(step, (loss, seen.t_ns));
+            }
+        }
+        (!losses.is_empty()).then_some(losses)
+    }
+
+    fn first_other_loss(&self) -> String {
+        let (Some(mine), Some(theirs)) = (self.losses(false), self.losses(true)) else {
+            return String::new();
+        };
+        match first_other(&mine, &theirs) {
+            Some(step) => format!("; the losses part at step {}", num::thousands(step)),
+            None => "; all reported losses are equal".into(),
+        }
+    }
+
+    /// The first step at which losses differ though nothing had been injected yet.
+    pub(crate) fn apart_before_any_fault(&self) -> Option<u64> {
+        let first = self
+            .log
+            .injections
+            .iter()
+            .map(|it| it.begun_ns)
+            .min()
+            .unwrap_or(u64::MAX);
+        let mut mine = self.losses(false)?;
+        mine.retain(|_, (_, t_ns)| *t_ns < first);
+        let theirs = self.losses(true)?;
+        first_other(&mine, &theirs)
+    }
+
+    fn work(&self, reference: bool) -> &Work<'_> {
+        if reference {
+            &self.log.reference
+        } else {
+            &self.log.work
+        }
+    }
+}
+
+fn first_other(mine: &Losses, theirs: &Losses) -> Option<u64> {
+    let differs = |step: &&u64| match (mine.get(step), theirs.get(step)) {
+        (Some((a, _)), Some((b, _))) => a.to_bits() != b.to_bits(),
+        _ => false,
+    };
+    mine.keys().find(differs).copied()
+}
+
+fn compare_losses(mine: &Losses, theirs: &Losses) -> String {
+    let both = mine.keys().filter(|step| theirs.contains_key(step)).count();
+    match first_other(mine, theirs) {
+        None => format!(
+            "the losses of {} reported by both are equal",
+            num::plural(both, "step", "steps")
+        ),
+        Some(step) => {
+            let largest = mine
+                .iter()
+                .filter_map(|(step, (a, _))| theirs.get(step).map(|(b, _)| (a - b).abs()))
+                .fold(0.0, f64::max);
+            format!(
+                "of {} reported by both, losses part at step {} and differ by at most {}",
+                num::plural(both, "step", "steps"),
+                num::thousands(step),
+                num::significant(largest)
+            )
+        }
+    }
+}
+
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}

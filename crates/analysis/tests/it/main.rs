@@ -1,0 +1,17 @@
+//! Runs of a simulated trainer whose truth is known, against what analysis concludes from their logs alone.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot build its run is to fail"
+)]
+
+mod acts;
+mod forms;
+mod golden;
+mod kills;
+mod laws;
+mod real;
+mod runs;
+mod scenarios;
+mod sim;
+mod truths;

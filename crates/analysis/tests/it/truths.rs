@@ -1,0 +1,351 @@
+//! Single facts that must be right: numbers whose truth the simulated trainer knows, and exit codes.
+
+use crate::runs::*;
+use crate::scenarios::*;
+use crate::sim::*;
+use squall_analysis::conclude;
+use squall_analysis::expect::Judgement;
+use squall_analysis::recovery::Outcome;
+use squall_analysis::run::{Checkpoint, Run};
+use squall_analysis::same_result::Sameness;
+use squall_model::event::Body;
+use squall_model::exit::Exit;
+use squall_model::experiment::{AtLeast, Expect, LostSteps, StepCount};
+use squall_model::units::Percent;
+
+#[test]
+fn every_kind_of_run_ends_with_its_exit_code() {
+    for (run, exit) in [
+        (held(), Exit::Held),
+        (log_only(), Exit::Held),
+        (paused(Undo::Works), Exit::Held),
+        (during_recovery(), Exit::Held),
+        (while_down(), Exit::Held),
+        (buggy(Bug::Samples), Exit::Deviated),
+        (buggy(Bug::Optimizer), Exit::Deviated),
+        (given_up(), Exit::Deviated),
+        (not_steady(), Exit::NotSteady),
+        (aborted(), Exit::Aborted),
+        (interrupted(), Exit::Interrupted),
+        (not_landed(), Exit::Inconclusive),
+        (late(), Exit::Inconclusive),
+        (no_reference(), Exit::Inconclusive),
+        (nothing_injected(), Exit::Inconclusive),
+        (dropped(), Exit::Inconclusive),
+        (paused(Undo::Sticks), Exit::NotRolledBack),
+        (paused(Undo::Missing), Exit::NotRolledBack),
+    ] {
+        let verdict = conclude(&run).verdict;
+        assert_eq!(
+            (verdict.exit, verdict.code),
+            (exit, exit.code()),
+            "{verdict:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_kill_before_the_checkpoint_costs_one_epoch_and_its_times_are_those_of_the_trainer() {
+    let report = conclude(&held());
+    for it in &report.recoveries {
+        assert_eq!(it.outcome, Outcome::CaughtUp);
+        assert_eq!(it.lost, Some(STEPS_PER_EPOCH));
+        assert_eq!(
+            it.last_completed.unwrap() - it.resumed.unwrap(),
+            STEPS_PER_EPOCH
+        );
+        let after = |what: &str| {
+            it.marks
+                .iter()
+                .find(|mark| mark.what == what)
+                .unwrap()
+                .after_ns
+                / MS
+        };
+        assert_eq!(after("detected"), 160);
+        assert_eq!(after("torn-down"), 200);
+        assert_eq!(after("started"), 500);
+        assert_eq!(after("loaded"), 600);
+        assert_eq!(after("back-to-work"), 720);
+    }
+}
+
+#[test]
+fn of_two_kills_before_catching_up_each_answers_for_its_own_loss() {
+    let report = conclude(&during_recovery());
+    let [first, second] = report.recoveries.as_slice() else {
+        panic!()
+    };
+    assert_eq!(
+        (first.lost, first.last_completed, first.restarts),
+        (Some(4), Some(8), 2)
+    );
+    assert_eq!(
+        (second.lost, second.last_completed, second.restarts),
+        (Some(2), Some(6), 1)
+    );
+    assert_eq!(first.overlapped_by, std::slice::from_ref(&second.injection));
+    assert!(second.overlapped_by.is_empty());
+    assert!(first.caught_up_ns > second.caught_up_ns);
+}
+
+#[test]
+fn a_kill_while_the_job_is_down_loses_nothing_more() {
+    let report = conclude(&while_down());
+    let [first, second] = report.recoveries.as_slice() else {
+        panic!()
+    };
+    assert_eq!((first.lost, second.lost), (Some(4), Some(0)));
+    assert!(second.notes[0].contains("fell into the recovery"));
+}
+
+#[test]
+fn what_is_not_measured_is_never_zero() {
+    let mut run = held();
+    run.events
+        .retain(|event| !matches!(event.body, Body::Training { .. }));
+    let report = conclude(&run);
+    for it in &report.recoveries {
+        assert_eq!(it.outcome, Outcome::NotMeasured);
+        assert_eq!((it.lost, it.caught_up_ns, it.repeated), (None, None, None));
+        assert!(it.because.is_some());
+    }
+    assert!(report.training.is_none());
+    assert_eq!(report.verdict.exit, Exit::Inconclusive);
+    for (judged, key) in
+        report
+            .expectations
+            .iter()
+            .zip(["recovered-within", "same-result", "lost-steps"])
+    {
+        assert_eq!(
+            (judged.key.as_str(), judged.judgement),
+            (key, Judgement::Inconclusive)
+        );
+    }
+}
+
+#[test]
+fn a_second_recovery_mark_that_is_missing_joins_its_neighbours() {
+    let mut run = held();
+    run.events.retain(|event| !matches!(&event.body, Body::Training { event, .. } if event.stage.as_deref() == Some("torn-down")));
+    let report = conclude(&run);
+    let names: Vec<&str> = report.recoveries[0]
+        .segments
+        .iter()
+        .map(|part| part.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "detect",
+            "tear down + start",
+            "load",
+            "first step",
+            "replay"
+        ]
+    );
+}
+
+#[test]
+fn without_a_reference_the_result_is_never_the_same() {
+    let report = conclude(&no_reference());
+    assert_eq!(report.same_result.sameness, Sameness::NotMeasured);
+    assert!(report.same_result.sentence.contains("no reference"));
+}
+
+#[test]
+fn dropped_events_make_the_ledger_inconclusive_even_where_it_looks_wrong() {
+    let mut run = buggy(Bug::Samples);
+    for event in &mut run.events {
+        if let Body::Training { event, .. } = &mut event.body {
+            event.digest = None;
+        }
+    }
+    assert_eq!(
+        conclude(&run).same_result.decided_by.as_deref(),
+        Some("samples")
+    );
+    let last = run.events.len() - 1;
+    run.events[last - 1].body = Body::Dropped {
+        what: "hook events".into(),
+        count: 2,
+    };
+    let report = conclude(&run);
+    assert_eq!(report.same_result.sameness, Sameness::NotMeasured);
+    assert_eq!(report.data_quality.dropped["hook events"], 2);
+}
+
+#[test]
+fn a_run_that_was_cut_short_is_not_called_different() {
+    let mut run = held();
+    let cut = run.events.iter().rposition(|event| matches!(&event.body, Body::Training { event, .. } if event.kind == "checkpoint-renamed")).unwrap();
+    run.events.truncate(cut);
+    let report = conclude(&run);
+    assert_eq!(
+        report.same_result.sameness,
+        Sameness::NotMeasured,
+        "{}",
+        report.same_result.sentence
+    );
+}
+
+#[test]
+fn training_that_is_not_reproducible_is_not_blamed_on_the_fault() {
+    let mut run = buggy(Bug::Optimizer);
+    let first = run
+        .events
+        .iter_mut()
+        .find_map(|event| match &mut event.body {
+            Body::Training {
+                reference: false,
+                event,
+                ..
+            } if event.kind == "step-end" => event.loss.as_mut(),
+            _ => None,
+        });
+    *first.unwrap() += 1e-12;
+    let report = conclude(&run);
+    assert_eq!(report.same_result.sameness, Sameness::NotMeasured);
+    assert!(report.same_result.sentence.contains("not reproducible"));
+    assert_eq!(report.verdict.exit, Exit::Inconclusive);
+}
+
+fn with_files(mine: (&str, Option<&str>), theirs: (&str, Option<&str>)) -> Run {
+    let mut run = held();
+    for event in &mut run.events {
+        if let Body::Training { event, .. } = &mut event.body {
+            event.digest = None;
+            event.ids = None;
+        }
+    }
+    for (reference, (file, parameters)) in [(false, mine), (true, theirs)] {
+        run.checkpoints.push(Checkpoint {
+            path: "final.bin".into(),
+            reference,
+            step: Some(STEPS),
+            parameters: parameters.map(str::to_owned),
+            file_sha256: file.into(),
+        });
+    }
+    run
+}
+
+#[test]
+fn files_prove_equality_but_never_a_difference() {
+    let same = conclude(&with_files(("aa", None), ("aa", None))).same_result;
+    assert_eq!(same.sameness, Sameness::Same);
+    assert!(same.sentence.contains("file, not parameters"));
+    let other = conclude(&with_files(("aa", None), ("bb", None))).same_result;
+    assert_eq!(other.sameness, Sameness::NotMeasured);
+    let parameters = conclude(&with_files(("aa", Some("11")), ("bb", Some("11")))).same_result;
+    assert_eq!(parameters.sameness, Sameness::Same);
+    let different = conclude(&with_files(("aa", Some("11")), ("aa", Some("22")))).same_result;
+    assert_eq!(different.sameness, Sameness::Different);
+}
+
+#[test]
+fn ranks_that_end_with_different_parameters_are_different() {
+    let mut run = held();
+    let at = run.events.iter().rposition(|event| matches!(&event.body, Body::Training { event, .. } if event.kind == "final-parameters")).unwrap();
+    let mut other = run.events[at].clone();
+    if let Body::Training { rank, event, .. } = &mut other.body {
+        (*rank, event.digest) = (Some(1), Some("f".repeat(64)));
+    }
+    run.events.insert(at, other);
+    let report = conclude(&run);
+    assert!(
+        report.same_result.sentence.contains("rank 0 and rank 1"),
+        "{}",
+        report.same_result.sentence
+    );
+    assert_eq!(report.verdict.exit, Exit::Deviated);
+}
+
+#[test]
+fn lost_steps_are_judged_against_the_bound() {
+    for (most, judgement) in [
+        (StepCount::Steps(4), Judgement::Held),
+        (StepCount::Steps(3), Judgement::Deviated),
+        (StepCount::CheckpointIntervals(1), Judgement::Held),
+    ] {
+        let mut run = held();
+        run.ask.expect = vec![Expect::LostSteps(LostSteps { at_most: most })];
+        assert_eq!(
+            conclude(&run).expectations[0].judgement,
+            judgement,
+            "{most}"
+        );
+    }
+    // No checkpoint seen: the file's own number serves; without one it cannot be said.
+    let blind = |interval| {
+        let mut run = held();
+        run.events.retain(|event| !matches!(&event.body, Body::Training { event, .. } if event.kind == "checkpoint-renamed"));
+        run.ask.checkpoint_interval = interval;
+        conclude(&run).expectations[2].judgement
+    };
+    assert_eq!(blind(Some(4)), Judgement::Held);
+    assert_eq!(blind(Some(3)), Judgement::Deviated);
+    assert_eq!(blind(None), Judgement::Inconclusive);
+}
+
+#[test]
+fn effective_training_time_counts_kept_steps_only() {
+    let report = conclude(&held());
+    let time = report
+        .training
+        .as_ref()
+        .unwrap()
+        .effectiveness
+        .as_ref()
+        .unwrap();
+    let share = |name: &str| {
+        time.shares
+            .iter()
+            .find(|it| it.name == name)
+            .map_or(0, |it| it.duration_ns / MS)
+    };
+    // A step takes 100 ms, and the 1 ms after each of 7 saves counts to the next step: 4 of those are kept, 3 rolled back.
+    assert_eq!(share("productive"), 32 * 100 + 4);
+    assert_eq!(share("wasted"), 12 * 100 + 3);
+    assert_eq!(share("checkpoints"), 7 * 15);
+    for (least, judgement) in [(46.0, Judgement::Held), (47.0, Judgement::Deviated)] {
+        let mut run = held();
+        run.ask.expect = vec![Expect::Ettr(AtLeast {
+            at_least: Percent(least),
+        })];
+        assert_eq!(conclude(&run).expectations[0].judgement, judgement);
+    }
+}
+
+#[test]
+fn a_pause_is_a_stall_and_not_a_restart() {
+    let report = conclude(&paused(Undo::Works));
+    let it = &report.recoveries[0];
+    assert_eq!(
+        (it.outcome, it.restarts, it.lost),
+        (Outcome::WentOn, 0, Some(0))
+    );
+    assert!(it.stall_ns.unwrap() > 2_000 * MS && it.stall_ns.unwrap() < 2_200 * MS);
+    assert_eq!(report.training.unwrap().attempts, 1);
+}
+
+#[test]
+fn steps_counted_anew_in_each_epoch_are_refused_by_name() {
+    let mut run = log_only();
+    for event in &mut run.events {
+        if let Body::Training { event, .. } = &mut event.body
+            && event.kind == "step-end"
+        {
+            event.step = event.step.map(|step| (step - 1) % STEPS_PER_EPOCH + 1);
+        }
+    }
+    let report = conclude(&run);
+    assert!(
+        report
+            .recoveries
+            .iter()
+            .all(|it| it.outcome == Outcome::NotMeasured && it.lost.is_none())
+    );
+    assert!(report.data_quality.not_concluded[0].contains("counted anew in each epoch"));
+}

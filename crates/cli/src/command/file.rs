@@ -1,0 +1,43 @@
+//! Reading an experiment file, for every verb that takes one.
+
+use crate::output::Failure;
+use squall_catalog::Faults;
+use squall_model::exit::Exit;
+use squall_model::load::{self, Loaded};
+use std::io::Read;
+use std::path::Path;
+
+/// One byte more than the loader accepts: enough to know that a file is too large without reading all of it.
+const READ_MAX: u64 = load::SIZE_MAX as u64 + 1;
+
+/// The experiment in a file, with the text it was read from.
+pub(crate) fn read(path: &Path) -> Result<(Loaded<Faults>, String), Failure> {
+    let text = text(path)?;
+    let name = path.display().to_string();
+    let loaded = load::read::<Faults>(&text, &name)
+        .map_err(|found| Failure::diagnostics(&found, &text, &name))?;
+    Ok((loaded, text))
+}
+
+/// The text of a file, bounded.
+pub(crate) fn text(path: &Path) -> Result<String, Failure> {
+    let unreadable = |error: std::io::Error| {
+        Failure::new(
+            Exit::Invalid,
+            format!("could not read {}, because {error}", path.display()),
+            Some("give the path of an experiment file; `squall faults` lists what can stand in it"),
+        )
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(READ_MAX).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::new(
+            Exit::Invalid,
+            format!("{} is not UTF-8 at byte {at}", path.display()),
+            Some("save the file as UTF-8 text"),
+        )
+    })
+}

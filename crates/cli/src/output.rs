@@ -1,0 +1,92 @@
+//! How this program speaks: colour only repeats what words say, and only at a terminal without `NO_COLOR`.
+
+use squall_model::diagnostic::Diagnostic;
+use squall_model::exit::Exit;
+use std::fmt;
+use std::io::IsTerminal;
+
+/// A command that could not do its work: what was attempted, why it could not be, what to type next.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    text: String,
+}
+
+impl Failure {
+    /// One error with its remedy.
+    pub(crate) fn new(exit: Exit, message: impl fmt::Display, help: Option<&str>) -> Failure {
+        let mut text = format!("{} {message}\n", style(Paint::Error, "error:", Stream::Error));
+        if let Some(help) = help {
+            text.push_str(&format!("  {} {help}\n", style(Paint::Strong, "help:", Stream::Error)));
+        }
+        Failure { exit, text }
+    }
+
+    /// All problems of a file at once.
+    pub(crate) fn diagnostics(found: &[Diagnostic], source: &str, file: &str) -> Failure {
+        let mut text = squall_model::diagnostic::render(found, source, file);
+        let count = match found.len() {
+            1 => "1 problem".to_owned(),
+            n => format!("{n} problems"),
+        };
+        text.push_str(&format!("\n{count} in {file}; nothing was done\n"));
+        Failure { exit: Exit::Invalid, text }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What a styled word stands for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Paint {
+    Error,
+    Good,
+    Warn,
+    Strong,
+    Faint,
+}
+
+/// Where it is printed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stream {
+    Out,
+    Error,
+}
+
+/// Whether a stream shows colour.
+pub(crate) fn is_styled(stream: Stream) -> bool {
+    let terminal = match stream {
+        Stream::Out => std::io::stdout().is_terminal(),
+        Stream::Error => std::io::stderr().is_terminal(),
+    };
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    terminal && !plain
+}
+
+/// The text, styled when the stream shows colour.
+pub(crate) fn style(paint: Paint, text: &str, stream: Stream) -> String {
+    if !is_styled(stream) {
+        return text.to_owned();
+    }
+    let code = match paint {
+        Paint::Error => "1;31",
+        Paint::Good => "32",
+        Paint::Warn => "33",
+        Paint::Strong => "1",
+        Paint::Faint => "2",
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// A JSON value on stdout, one line.
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Failure::new(Exit::Bug, format!("could not write JSON, because {error}"), None))?;
+    println!("{text}");
+    Ok(())
+}

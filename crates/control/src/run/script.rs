@@ -1,0 +1,251 @@
+//! An experiment as its conductor plays it: names resolved, steps numbered, folders known.
+
+use squall_faults::protocol::Rule;
+use squall_model::event::default_time_limit;
+use squall_model::experiment::{
+    Check, Expect, Experiment, LogPattern, Requirement, Step, Workload,
+};
+use squall_model::id::RuleId;
+use squall_model::syntax::FaultList;
+use squall_model::timing::Selector;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the steady state is watched when the file says nothing.
+const BASELINE: Duration = Duration::from_secs(3);
+
+/// What the conductor plays.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Script {
+    /// One line for people.
+    pub title: String,
+    /// The file's own name.
+    pub file: String,
+    /// Its text, kept in the run folder.
+    pub text: String,
+    /// SHA-256 of the text.
+    pub sha256: String,
+    /// The folder of the file: relative paths start there.
+    pub directory: PathBuf,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// What is asked.
+    pub requirement: Option<Requirement>,
+    /// What must be true at the end.
+    pub expect: Vec<Expect>,
+    /// What Squall starts and owns.
+    pub workload: Option<Owned>,
+    /// Name and check.
+    pub steady: Vec<(String, Check)>,
+    /// Name and check.
+    pub abort: Vec<(String, Check)>,
+    /// How long the steady state is watched.
+    pub baseline: Duration,
+    /// Fault steps, by number.
+    pub rules: Vec<Rule>,
+    /// What is done, in order.
+    pub method: Node,
+    /// Samples a second.
+    pub rate: u32,
+    /// The longest the whole run may take.
+    pub time_limit: Duration,
+    /// Targets the plan found eligible.
+    pub eligible: u64,
+    /// The most the plan allows at once.
+    pub at_most: u64,
+    /// The plan, kept in the run folder.
+    pub plan: serde_json::Value,
+    /// Name and SHA-256 of each policy file that applied.
+    pub policies: BTreeMap<String, String>,
+    /// Processes to monitor that already run.
+    pub attached: Vec<u32>,
+}
+
+/// A workload that Squall starts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Owned {
+    /// The command line as it was written.
+    pub run: String,
+    /// Variables beside the inherited ones.
+    pub env: BTreeMap<String, String>,
+    /// Working directory.
+    pub directory: PathBuf,
+    /// It is a training job.
+    pub training: bool,
+    /// It is also run undisturbed, first.
+    pub reference: bool,
+    /// Log patterns that become training events.
+    pub patterns: Vec<LogPattern>,
+    /// Epochs of the whole job, when the file tells.
+    pub epochs: Option<u64>,
+    /// Steps between two checkpoints, when the file tells.
+    pub checkpoint_interval: Option<u64>,
+}
+
+/// The method as a tree.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Node {
+    /// Nothing happens for this long.
+    Wait(Duration),
+    /// One after the other.
+    Sequence(Vec<Node>),
+    /// Side by side.
+    Parallel(Vec<Node>),
+    /// A fault step.
+    Rule(RuleId),
+}
+
+/// What a script needs beside the experiment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// The file's own name.
+    pub file: String,
+    /// Its text.
+    pub text: String,
+    /// SHA-256 of the text.
+    pub sha256: String,
+    /// Its folder.
+    pub directory: PathBuf,
+}
+
+impl Script {
+    /// Prepares an experiment that was checked. `seed` is the one drawn when the file gives none.
+    pub fn new<F: FaultList>(experiment: &Experiment<F>, source: Source, seed: u64) -> Script {
+        let mut rules = Vec::new();
+        let steps = experiment.method.iter();
+        let method = steps
+            .map(|step| node(step, &experiment.targets, &mut rules))
+            .collect();
+        let workload = experiment
+            .workload
+            .as_ref()
+            .map(|workload| owned(workload, &source.directory));
+        Script {
+            title: experiment.title.clone(),
+            requirement: experiment.requirement.clone(),
+            expect: experiment.expect.clone(),
+            seed: experiment.seed.unwrap_or(seed),
+            steady: named("steady-state", &experiment.steady_state),
+            abort: named("abort-when", &experiment.abort_when),
+            baseline: experiment.baseline.map_or(BASELINE, |span| span.0),
+            rate: experiment
+                .monitor
+                .as_ref()
+                .and_then(|monitor| monitor.rate)
+                .unwrap_or(crate::monitor::RATE),
+            time_limit: experiment.time_limit.unwrap_or_else(default_time_limit).0,
+            eligible: rules.len() as u64,
+            at_most: rules
+                .iter()
+                .map(|rule| u64::from(rule.target.at_most.unwrap_or(1)))
+                .max()
+                .unwrap_or(0),
+            plan: serde_json::Value::Null,
+            policies: BTreeMap::new(),
+            attached: rules.iter().filter_map(|rule| rule.target.pid).collect(),
+            method: Node::Sequence(method),
+            rules,
+            workload,
+            file: source.file,
+            text: source.text,
+            sha256: source.sha256,
+            directory: source.directory,
+        }
+    }
+
+    /// Whether an expectation can only be judged when the workload has ended by itself.
+    pub(super) fn waits_for_the_end(&self) -> bool {
+        let needs =
+            |expect: &Expect| matches!(expect, Expect::SameResult(_) | Expect::Completes(_));
+        self.workload.is_some() && self.expect.iter().any(needs)
+    }
+
+    /// The longest that an expectation allows until things are well again.
+    pub(super) fn recovery_limit(&self) -> Option<Duration> {
+        let limits = self.expect.iter().filter_map(|expect| match expect {
+            Expect::RecoveredWithin(span) | Expect::SteadyAgainWithin(span) => Some(span.0),
+            _ => None,
+        });
+        limits.max()
+    }
+}
+
+/// `steady-state/NAME`, or `steady-state/0` for one without a name.
+fn named(section: &str, checks: &[Check]) -> Vec<(String, Check)> {
+    let name = |(index, check): (usize, &Check)| match &check.name {
+        Some(name) => (format!("{section}/{name}"), check.clone()),
+        None => (format!("{section}/{index}"), check.clone()),
+    };
+    checks.iter().enumerate().map(name).collect()
+}
+
+fn owned(workload: &Workload, folder: &Path) -> Owned {
+    let directory = |given: &Option<String>| match given {
+        Some(given) => folder.join(given),
+        None => folder.to_path_buf(),
+    };
+    match workload {
+        Workload::Training(training) => Owned {
+            run: training.run.clone(),
+            env: training.env.clone(),
+            directory: directory(&training.directory),
+            training: true,
+            reference: training.reference,
+            patterns: training.events.clone(),
+            epochs: training.epochs,
+            checkpoint_interval: training.checkpoint_interval,
+        },
+        Workload::Process(process) => Owned {
+            run: process.run.clone(),
+            env: process.env.clone(),
+            directory: directory(&process.directory),
+            ..Owned::default()
+        },
+    }
+}
+
+/// Numbers fault steps in the order of the file.
+fn node<F: FaultList>(
+    step: &Step<F>,
+    targets: &BTreeMap<String, Selector>,
+    rules: &mut Vec<Rule>,
+) -> Node {
+    let mut all = |steps: &[Step<F>]| {
+        steps
+            .iter()
+            .map(|step| node(step, targets, rules))
+            .collect()
+    };
+    match step {
+        Step::Wait(span) => Node::Wait(span.0),
+        Step::Sequence(steps) => Node::Sequence(all(steps)),
+        Step::Parallel(steps) => Node::Parallel(all(steps)),
+        Step::Fault(fault) => {
+            let id = RuleId(u32::try_from(rules.len()).unwrap_or(u32::MAX));
+            rules.push(Rule {
+                id,
+                kind: fault.fault.kind().to_owned(),
+                config: fault.fault.config(),
+                target: resolved(fault.keys.target.as_ref(), targets),
+                keys: fault.keys.clone(),
+                last_epoch: None,
+            });
+            Node::Rule(id)
+        }
+    }
+}
+
+/// A named target replaced by what it stands for; a bound beside the name overrides the target's own.
+fn resolved(target: Option<&Selector>, targets: &BTreeMap<String, Selector>) -> Selector {
+    let Some(target) = target else {
+        return Selector::default();
+    };
+    let Some(found) = target.name.as_ref().and_then(|name| targets.get(name)) else {
+        return target.clone();
+    };
+    Selector {
+        at_most: target.at_most.or(found.at_most),
+        ..found.clone()
+    }
+}

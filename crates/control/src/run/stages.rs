@@ -1,0 +1,295 @@
+//! The stages of a run up to its undo.
+
+use super::checks::Checks;
+use super::conductor::{Conductor, Halt, Waited};
+use super::method::Play;
+use super::script::Owned;
+use crate::monitor::{Config, Monitor};
+use squall_faults::protocol::{Rule, ToAgent, WorkloadSpec};
+use squall_model::event::Stage;
+use squall_model::experiment::Probe;
+use std::time::Duration;
+
+/// How long a workload may take until its first sign of life.
+const WARM_UP: Duration = Duration::from_secs(60);
+/// How long the agent may take to start or end a workload.
+const START: Duration = Duration::from_secs(30);
+/// How long the agent may take to tell that rules have ended, once the workload has.
+const RULES_END: Duration = Duration::from_secs(3);
+
+impl Conductor<'_> {
+    /// From the start of monitors to the end of the method. What ends it early stands in `halt`.
+    pub(super) fn perform(&mut self) {
+        if !self.start_monitor() {
+            return;
+        }
+        if let Some(owned) = &self.script.workload {
+            if owned.reference && !self.reference(owned) {
+                return;
+            }
+            self.stage(Stage::Start);
+            if !self.start_workload(owned, false) {
+                return;
+            }
+        }
+        self.stage(Stage::SteadyState);
+        if self.start_checks() && self.steady() {
+            self.stage(Stage::Method);
+            self.method();
+        }
+    }
+
+    fn start_monitor(&mut self) -> bool {
+        let config = Config {
+            rate: self.script.rate,
+            mark: self
+                .script
+                .workload
+                .is_some()
+                .then(|| ("SQUALL_RUN".to_owned(), self.board.run.0.clone())),
+            roots: self.script.attached.clone(),
+        };
+        match Monitor::start(config, self.board.clone(), self.store.samples()) {
+            Ok(monitor) => self.monitor = Some(monitor),
+            Err(error) => {
+                self.bugs
+                    .push(format!("the monitor could not start: {error}"));
+                self.halt(Halt::Unmet);
+            }
+        }
+        self.monitor.is_some()
+    }
+
+    fn start_checks(&mut self) -> bool {
+        let samples = self.store.samples();
+        let first = self.script.steady.len() as u32;
+        let steady = Checks::start(&self.script.steady, self.probe_context(), &samples, 0);
+        let abort = Checks::start(&self.script.abort, self.probe_context(), &samples, first);
+        match (steady, abort) {
+            (Ok(steady), Ok(abort)) => {
+                (self.steady, self.abort) = (Some(steady), Some(abort));
+                true
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                self.bugs.push(format!("a probe could not start: {error}"));
+                self.halt(Halt::Unmet);
+                false
+            }
+        }
+    }
+
+    /// Runs the workload undisturbed to its end.
+    fn reference(&mut self, owned: &Owned) -> bool {
+        self.stage(Stage::Reference);
+        if !self.start_workload(owned, true) {
+            return false;
+        }
+        let limit = self.script.time_limit;
+        if self.until(limit, |it| it.workload_ended()) != Waited::Done {
+            return false;
+        }
+        let epochs = self.board.of_workload(|workload| workload.epochs.highest);
+        self.reference_epochs = epochs.filter(|epochs| *epochs > 0);
+        let status = self.board.of_workload(|workload| workload.ended).flatten();
+        if let Some((_, code)) = status.filter(|(_, code)| *code != Some(0)) {
+            let code = code.map_or("a signal".to_owned(), |code| format!("exit status {code}"));
+            self.note(format!(
+                "the reference run ended with {code}: nothing can be compared with it"
+            ));
+        }
+        true
+    }
+
+    /// Starts the workload and waits until it runs.
+    fn start_workload(&mut self, owned: &Owned, reference: bool) -> bool {
+        let out = if reference {
+            self.folder.reference()
+        } else {
+            self.folder.out()
+        };
+        let argv = match argv(&owned.run, &out.to_string_lossy()) {
+            Ok(argv) => argv,
+            Err(because) => {
+                self.note(format!(
+                    "the workload's command line cannot be read: {because}"
+                ));
+                self.halt(Halt::Unmet);
+                return false;
+            }
+        };
+        let text = out.to_string_lossy().into_owned();
+        let spec = WorkloadSpec {
+            argv,
+            env: owned
+                .env
+                .iter()
+                .map(|(name, value)| (name.clone(), value.replace("{out}", &text)))
+                .collect(),
+            directory: owned.directory.clone(),
+            out,
+            reference,
+            log: self.folder.log(reference),
+            patterns: owned.patterns.clone(),
+            hook: owned.training,
+        };
+        let seen = |it: &Self| {
+            it.board
+                .of_workload(|workload| workload.reference == reference)
+                .unwrap_or(false)
+        };
+        if !self.say(&ToAgent::StartWorkload(spec)) {
+            return false;
+        }
+        match self.until(START, |it| seen(it)) {
+            Waited::Done => true,
+            Waited::Halted => false,
+            Waited::Late => {
+                self.lost(
+                    "agent",
+                    format!("it did not start the workload within {} s", START.as_secs()),
+                );
+                false
+            }
+        }
+    }
+
+    /// Waits until the steady state holds, then watches it for the length of the baseline.
+    fn steady(&mut self) -> bool {
+        if self
+            .script
+            .workload
+            .as_ref()
+            .is_some_and(|owned| owned.training)
+        {
+            let alive = |it: &mut Self| {
+                let events = it.board.of_workload(|w| w.steps.count + w.epochs.count > 0);
+                events.unwrap_or(false) || it.workload_ended()
+            };
+            match self.until(WARM_UP, alive) {
+                Waited::Done => {}
+                Waited::Late => {
+                    self.note("no training event came within 60 s; the run goes on without")
+                }
+                Waited::Halted => return false,
+            }
+        }
+        let patience = self.patience();
+        let baseline = self.script.baseline.as_nanos() as u64;
+        let mut since: Option<u64> = None;
+        let waited = self.until(patience, |it| {
+            let now = it.board.clock.now_ns();
+            let ended = it.workload_ended();
+            if ended
+                || !it
+                    .steady
+                    .as_ref()
+                    .is_some_and(|steady| steady.all_hold(0, false))
+            {
+                since = None;
+                // A workload that is over will not become steady.
+                return ended;
+            }
+            now - *since.get_or_insert(now) >= baseline
+        });
+        match waited {
+            Waited::Done if !self.workload_ended() => true,
+            Waited::Halted => false,
+            Waited::Done | Waited::Late => {
+                self.not_steady();
+                false
+            }
+        }
+    }
+
+    fn not_steady(&mut self) {
+        let failing = self.steady.as_ref().and_then(Checks::failing);
+        let text = match (self.workload_ended(), failing) {
+            (true, _) => "the workload ended before its steady state was established".into(),
+            (false, Some((check, measured))) => {
+                format!("the steady state was not established: {check}: {measured}")
+            }
+            (false, None) => "the steady state did not last for the baseline".into(),
+        };
+        self.note(text);
+        self.halt(Halt::NotSteady);
+    }
+
+    /// How long the steady state may take to establish itself. What already runs has no excuse; what was just started warms up.
+    fn patience(&self) -> Duration {
+        let probes = self
+            .script
+            .steady
+            .iter()
+            .map(|(_, check)| match &check.probe {
+                Probe::Http(probe) => probe.within.map_or(Duration::from_secs(5), |span| span.0),
+                Probe::Command(probe) => {
+                    probe.within.map_or(Duration::from_secs(10), |span| span.0)
+                }
+                Probe::TrainingEvent(probe) => probe.within.0,
+                _ => Duration::from_secs(2),
+            });
+        let slowest = probes.max().unwrap_or(Duration::ZERO);
+        let warm_up = match self.script.workload {
+            Some(_) => WARM_UP,
+            None => Duration::from_secs(2),
+        };
+        self.script.baseline + slowest + warm_up
+    }
+
+    /// Plays the method until it is done or the workload has ended.
+    fn method(&mut self) {
+        let mut play = Play::new(&self.script.method);
+        let last_epoch = self.last_epoch();
+        let done = self.until(self.script.time_limit, |it| {
+            if it.workload_ended() {
+                return true;
+            }
+            let now = it.board.clock.elapsed();
+            for id in play.advance(now, &it.ended_rules.clone()) {
+                it.arm(id, last_epoch);
+            }
+            play.is_done()
+        });
+        if done == Waited::Done && !play.is_done() {
+            let all: Vec<_> = self.script.rules.iter().map(|rule| rule.id).collect();
+            self.until(RULES_END, |it| {
+                all.iter().all(|rule| it.ended_rules.contains(rule))
+            });
+        }
+    }
+
+    fn arm(&mut self, id: squall_model::id::RuleId, last_epoch: Option<u64>) {
+        let Some(rule) = self.script.rules.iter().find(|rule| rule.id == id) else {
+            return self
+                .bugs
+                .push(format!("the method names rule {id}, which does not exist"));
+        };
+        let out = self.folder.out().to_string_lossy().into_owned();
+        let mut rule = Rule {
+            last_epoch,
+            ..rule.clone()
+        };
+        rule.target.file = rule.target.file.map(|file| file.replace("{out}", &out));
+        rule.target.pid_file = rule.target.pid_file.map(|file| file.replace("{out}", &out));
+        self.tracker.sent(id);
+        self.say(&ToAgent::Arm(rule));
+    }
+
+    /// Epochs of the whole job: from the file, or as many as the reference run had.
+    fn last_epoch(&self) -> Option<u64> {
+        let owned = self.script.workload.as_ref()?;
+        owned.epochs.or(self.reference_epochs)
+    }
+}
+
+/// The command line as words, `{out}` replaced within each.
+fn argv(line: &str, out: &str) -> Result<Vec<String>, String> {
+    let words = shell_words::split(line).map_err(|error| error.to_string())?;
+    if words.is_empty() {
+        return Err("it is empty".into());
+    }
+    Ok(words
+        .into_iter()
+        .map(|word| word.replace("{out}", out))
+        .collect())
+}

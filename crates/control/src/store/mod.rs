@@ -1,0 +1,33 @@
+//! One SQLite file per run: the event log and the sample blocks.
+//!
+//! The event log is the truth: every event passes [`squall_model::event::RunState::apply`] before it is written, and what is in the file
+//! after a crash is a gapless beginning of it.
+
+mod ask;
+mod close;
+pub mod codec;
+mod db;
+mod error;
+mod gather;
+mod log;
+mod merge;
+mod read;
+mod series;
+mod summary;
+mod wire;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use ask::{StoredAsk, StoredCheckpoint};
+pub use close::{Closed, close_cut_off};
+pub use codec::SeriesId;
+pub use db::FILE;
+pub use error::StoreError;
+pub use log::{Opening, Store};
+pub use merge::{JournalEnd, JournalEntry, journal_entries, missing};
+pub use read::StoredRun;
+pub use series::{Samples, SeriesSpec, Stream};
+pub use summary::{RunSummary, runs};
+pub use writer::LOSS_MAX;

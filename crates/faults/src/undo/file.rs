@@ -1,0 +1,318 @@
+//! Puts a damaged or deleted file back from its verified backup, in place and range by range.
+//!
+//! What the workload has itself replaced or deleted meanwhile is superseded, and left alone. What it has written into a damaged range is never
+//! overwritten: that is for a person to decide.
+
+use super::{UndoError, seen};
+use crate::backup::{self, Data, Holds, Manifest, Range};
+use squall_model::event::{Observation, Presence};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Says, in a backup's folder, that the damage was complete and the time of modification put back on it.
+pub(crate) const COMPLETE: &str = "complete";
+/// Says that the workload had written to the file after the damage: its time of modification is then not ours to put back.
+const WRITTEN: &str = "written-since";
+
+/// What lies at the path now.
+enum There {
+    /// The very file that was damaged.
+    Same(File),
+    /// Nothing.
+    Nothing,
+    /// Another file, or its folder was replaced.
+    Other(String),
+}
+
+fn there(manifest: &Manifest, write: bool) -> io::Result<There> {
+    let parent = match std::fs::metadata(manifest.path.parent().unwrap_or(Path::new("/"))) {
+        Ok(parent) => parent,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(There::Other("its folder was deleted".to_owned()));
+        }
+        Err(error) => return Err(error),
+    };
+    if (parent.dev(), parent.ino()) != manifest.parent {
+        return Ok(There::Other("its folder was replaced".to_owned()));
+    }
+    let meta = match std::fs::symlink_metadata(&manifest.path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(There::Nothing),
+        Err(error) => return Err(error),
+    };
+    let other = || There::Other("another file lies at its path".to_owned());
+    if !manifest.is_of(&meta) {
+        return Ok(other());
+    }
+    let file = backup::open(&manifest.path, write)?;
+    // Opened after it was looked at: it may have been replaced between the two.
+    if !manifest.is_of(&file.metadata()?) {
+        return Ok(other());
+    }
+    Ok(There::Same(file))
+}
+
+/// Puts everything back.
+pub(super) fn restore(path: &Path, folder: &Path) -> Result<(), UndoError> {
+    let fail = |because: String| {
+        UndoError::new(
+            format!("restore {}", path.display()),
+            because,
+            format!(
+                "compare {} with {}/manifest.json and {}/data, and copy back what you need by hand; then remove the folder {}",
+                path.display(),
+                folder.display(),
+                folder.display(),
+                folder.display(),
+            ),
+        )
+    };
+    let restored = (|| {
+        let manifest = backup::load(folder)?;
+        let data = Data::open(folder)?;
+        if manifest.is_deletion() {
+            recreate(&manifest, &data, folder)
+        } else {
+            repair(&manifest, &data, folder)
+        }
+    })();
+    match restored {
+        Ok(foreign) if foreign.is_empty() => Ok(()),
+        Ok(foreign) => {
+            let bytes: Vec<String> = foreign
+                .iter()
+                .map(|range| format!("{}..{}", range.at, range.at + range.length))
+                .collect();
+            Err(fail(format!(
+                "the workload has written into the damaged bytes {}",
+                bytes.join(", ")
+            )))
+        }
+        Err(error) => Err(fail(error.to_string())),
+    }
+}
+
+/// Restores damaged ranges in place. Gives those that hold something of the workload's.
+fn repair(manifest: &Manifest, data: &Data, folder: &Path) -> io::Result<Vec<Range>> {
+    let There::Same(file) = there(manifest, true)? else {
+        return Ok(Vec::new());
+    };
+    let before = file.metadata()?;
+    let untouched_since = (before.mtime(), before.mtime_nsec()) == manifest.mtime;
+    let written = folder.join(WRITTEN);
+    if !untouched_since && folder.join(COMPLETE).exists() && !folder.join("restoring").exists() {
+        // Best effort: without room for the note, the original time is put back.
+        File::create(&written)
+            .and_then(|note| note.sync_all())
+            .or_else(ignore_full_disk)?;
+    }
+    let mut foreign = Vec::new();
+    let mut restoring = false;
+    for range in &manifest.ranges {
+        let original = data.original(range)?;
+        let current = backup::read_range(&file, range.at, range.length)?;
+        match range.holds(&current, &original) {
+            Holds::Original => {}
+            Holds::Foreign => foreign.push(range.clone()),
+            Holds::Damage | Holds::Mixture => {
+                if !restoring {
+                    File::create(folder.join("restoring"))
+                        .and_then(|note| note.sync_all())
+                        .or_else(ignore_full_disk)?;
+                    restoring = true;
+                }
+                file.write_all_at(&original, range.at)?;
+            }
+        }
+    }
+    if foreign.is_empty() {
+        let mtime = if written.exists() {
+            None
+        } else {
+            Some(manifest.mtime)
+        };
+        manifest.put_metadata(&file, mtime)?;
+    }
+    file.sync_all()?;
+    Ok(foreign)
+}
+
+fn ignore_full_disk(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::StorageFull {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+/// Makes a deleted file again, unless the workload has made another. It appears complete, under its name, or not at all.
+fn recreate(manifest: &Manifest, data: &Data, folder: &Path) -> io::Result<Vec<Range>> {
+    if !matches!(there(manifest, false)?, There::Nothing) {
+        return remove_draft(manifest, folder);
+    }
+    remove_draft(manifest, folder)?;
+    let parent = manifest.path.parent().unwrap_or(Path::new("/"));
+    // Not every file system has files without a name, nor can each give them one.
+    if make_unnamed(manifest, data, parent).is_err() {
+        make_draft(manifest, data, &draft(manifest, folder))?;
+    }
+    File::open(parent)?.sync_all()?;
+    Ok(Vec::new())
+}
+
+fn make_unnamed(manifest: &Manifest, data: &Data, parent: &Path) -> io::Result<()> {
+    let flags =
+        rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(
+        parent,
+        flags,
+        rustix::fs::Mode::from_raw_mode(0o600),
+    )?);
+    fill(manifest, data, &file)?;
+    link_unnamed(&file, &manifest.path)
+}
+
+fn make_draft(manifest: &Manifest, data: &Data, draft: &Path) -> io::Result<()> {
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(draft)?;
+    fill(manifest, data, &file)?;
+    let cwd = rustix::fs::CWD;
+    match rustix::fs::renameat_with(
+        cwd,
+        draft,
+        cwd,
+        &manifest.path,
+        rustix::fs::RenameFlags::NOREPLACE,
+    ) {
+        Ok(()) => Ok(()),
+        // The workload was quicker: superseded.
+        Err(rustix::io::Errno::EXIST) => std::fs::remove_file(draft),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn fill(manifest: &Manifest, data: &Data, file: &File) -> io::Result<()> {
+    for range in &manifest.ranges {
+        file.write_all_at(&data.original(range)?, range.at)?;
+    }
+    file.set_len(manifest.length)?;
+    manifest.put_metadata(file, Some(manifest.mtime))?;
+    file.sync_all()
+}
+
+fn link_unnamed(file: &File, path: &Path) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let follow = rustix::fs::AtFlags::SYMLINK_FOLLOW;
+    match rustix::fs::linkat(rustix::fs::CWD, unnamed, rustix::fs::CWD, path, follow) {
+        // The workload was quicker: superseded.
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The name of a file that is being made again, where the file system has no files without a name. Hidden, so that no trainer loads it.
+fn draft(manifest: &Manifest, folder: &Path) -> PathBuf {
+    let id = folder.file_name().unwrap_or_default().to_string_lossy();
+    manifest.path.with_file_name(format!(".squall-{id}"))
+}
+
+fn remove_draft(manifest: &Manifest, folder: &Path) -> io::Result<Vec<Range>> {
+    match std::fs::remove_file(draft(manifest, folder)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Reads whether the damage is there.
+pub(super) fn presence(path: &Path, folder: &Path) -> Observation {
+    let source = "file content";
+    match look(folder) {
+        Ok((presence, evidence)) => {
+            seen(presence, source, format!("{}: {evidence}", path.display()))
+        }
+        Err(error) => seen(
+            Presence::Unknown,
+            source,
+            format!("{}: {error}", path.display()),
+        ),
+    }
+}
+
+fn look(folder: &Path) -> io::Result<(Presence, String)> {
+    let manifest = backup::load(folder)?;
+    if draft(&manifest, folder).exists() {
+        return Ok((
+            Presence::Present,
+            "an unfinished copy of it lies beside it".to_owned(),
+        ));
+    }
+    let file = match there(&manifest, false)? {
+        There::Same(file) => file,
+        There::Nothing if manifest.is_deletion() => {
+            return Ok((Presence::Present, "it does not exist".to_owned()));
+        }
+        There::Nothing => {
+            return Ok((
+                Presence::Superseded,
+                "the workload has deleted it".to_owned(),
+            ));
+        }
+        There::Other(what) if manifest.is_deletion() => return look_at_remade(&manifest, &what),
+        There::Other(what) => return Ok((Presence::Superseded, what)),
+    };
+    let length = file.metadata()?.len();
+    let mut differing = 0;
+    for range in &manifest.ranges {
+        let current = backup::read_range(&file, range.at, range.length)?;
+        if backup::digest(&current) != range.original {
+            differing += 1;
+        }
+    }
+    let all = manifest.ranges.len();
+    if differing > 0 {
+        return Ok((
+            Presence::Present,
+            format!(
+                "{differing} of {all} ranges differ from the original, length {length} of {}",
+                manifest.length
+            ),
+        ));
+    }
+    let ours = !folder.join(WRITTEN).exists();
+    if let Some(what) =
+        manifest.metadata_differs(&file, ours && folder.join("restoring").exists())?
+    {
+        return Ok((Presence::Present, what));
+    }
+    Ok((
+        Presence::Absent,
+        format!("all {all} ranges have the digest of the original"),
+    ))
+}
+
+/// A file at the path of a deleted one: ours when it holds the original, else the workload's.
+fn look_at_remade(manifest: &Manifest, what: &str) -> io::Result<(Presence, String)> {
+    let superseded = Ok((Presence::Superseded, what.to_owned()));
+    let Ok(file) = backup::open(&manifest.path, false) else {
+        return superseded;
+    };
+    if file.metadata()?.len() != manifest.length {
+        return superseded;
+    }
+    for range in &manifest.ranges {
+        let current = backup::read_range(&file, range.at, range.length)?;
+        if backup::digest(&current) != range.original {
+            return superseded;
+        }
+    }
+    Ok((
+        Presence::Absent,
+        "it has the digest of the original again".to_owned(),
+    ))
+}

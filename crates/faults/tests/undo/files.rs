@@ -1,0 +1,434 @@
+//! File damage and its undo: what was there is put back exactly, and what the workload has written is never overwritten.
+
+use crate::common::{Fixture, wait_for};
+use squall_faults::backup;
+use squall_faults::fault::{Fault, FaultError, Target};
+use squall_faults::file_damage::{Damage, FileDamage};
+use squall_faults::host::Host;
+use squall_faults::journal::state::Phase;
+use squall_faults::undo::perform::undo_injection;
+use squall_faults::undo::{Undo, presence, revert};
+use squall_model::event::Presence;
+use squall_model::units::Bytes;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// More than one range of backup, and no multiple of a block.
+const LENGTH: u64 = 2 * backup::RANGE_MAX + 777;
+
+/// Bytes that are not printed.
+#[derive(PartialEq)]
+struct Content(Vec<u8>);
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl std::ops::Deref for Content {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Everything that must come back. Reads by its own means.
+#[derive(Debug, PartialEq)]
+struct Snapshot {
+    content: Content,
+    mode: u32,
+    owner: (u32, u32),
+    mtime: (i64, i64),
+    note: Option<Vec<u8>>,
+    beside: Vec<PathBuf>,
+}
+
+fn snapshot(path: &Path) -> Snapshot {
+    let meta = std::fs::metadata(path).unwrap();
+    let mut note = [0u8; 64];
+    let length = rustix::fs::getxattr(path, "user.note", &mut note[..]).ok();
+    let folder = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut beside: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
+    beside.sort();
+    Snapshot {
+        content: Content(std::fs::read(path).unwrap()),
+        mode: meta.mode(),
+        owner: (meta.uid(), meta.gid()),
+        mtime: (meta.mtime(), meta.mtime_nsec()),
+        note: length.map(|length| note[..length].to_vec()),
+        beside,
+    }
+}
+
+struct Case {
+    fixture: Fixture,
+    path: PathBuf,
+    before: Snapshot,
+}
+
+impl Case {
+    fn new(name: &str) -> Case {
+        let fixture = Fixture::new(&format!("file-{name}"));
+        let folder = fixture.state.join("work");
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("checkpoint.bin");
+        let content: Vec<u8> = (0..LENGTH).map(|at| (at * 31 % 251) as u8 | 1).collect();
+        std::fs::write(&path, content).unwrap();
+        rustix::fs::setxattr(
+            &path,
+            "user.note",
+            b"keep me",
+            rustix::fs::XattrFlags::empty(),
+        )
+        .unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(1234), Some(2345)).unwrap();
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o4741)).unwrap();
+        let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_600_000_000, 123_456_789);
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+        let before = snapshot(&path);
+        Case {
+            fixture,
+            path,
+            before,
+        }
+    }
+
+    fn host(&self) -> Host {
+        self.fixture.host::<FileDamage>(0)
+    }
+
+    fn target(&self) -> Target {
+        Target::File {
+            path: self.path.clone(),
+        }
+    }
+
+    /// Injects, and checks that it landed.
+    fn inject(&self, damage: Damage) -> Vec<Undo> {
+        let mut host = self.host();
+        let fault = FileDamage {
+            damage,
+            limit: None,
+        };
+        assert_eq!(fault.unmet(&self.target(), &Default::default()), []);
+        fault.inject(&self.target(), &mut host).unwrap();
+        let changes = host.changes();
+        let seen = fault.observe(&self.target(), &changes);
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen[0].presence, Presence::Present, "{seen:?}");
+        host.land(None, seen).unwrap();
+        changes
+    }
+
+    fn undo(&self) -> squall_faults::undo::perform::Outcome {
+        undo_injection(&self.fixture.journal, &self.fixture.id(0), "test").unwrap()
+    }
+
+    fn backups(&self) -> PathBuf {
+        self.fixture
+            .run_dir()
+            .join("backups")
+            .join(&self.fixture.id(0).0)
+    }
+}
+
+fn damages() -> Vec<(&'static str, Damage)> {
+    vec![
+        ("flip", Damage::FlipBits { count: 100 }),
+        (
+            "zero",
+            Damage::Zero {
+                at: Some(Bytes(5)),
+                length: Bytes(backup::RANGE_MAX + 9),
+            },
+        ),
+        (
+            "zero-drawn",
+            Damage::Zero {
+                at: None,
+                length: Bytes(4096),
+            },
+        ),
+        ("truncate", Damage::Truncate { to: Bytes(100) }),
+        ("delete", Damage::Delete {}),
+    ]
+}
+
+#[test]
+fn every_damage_lands_and_everything_comes_back_exactly_and_the_backup_goes() {
+    for (name, damage) in damages() {
+        let case = Case::new(name);
+        let changes = case.inject(damage.clone());
+        if !matches!(damage, Damage::Delete {}) {
+            let now = snapshot(&case.path);
+            assert_ne!(now.content, case.before.content, "{name}");
+            assert_eq!(
+                now.mtime, case.before.mtime,
+                "{name}: rot does not change the time"
+            );
+        }
+        for undo in &changes {
+            revert(undo).unwrap();
+            assert_eq!(presence(undo).presence, Presence::Absent, "{name}");
+            revert(undo).unwrap();
+        }
+        let outcome = case.undo();
+        assert_eq!((outcome.stuck, outcome.unrecorded), (None, None), "{name}");
+        assert_eq!(snapshot(&case.path), case.before, "{name}");
+        assert!(!case.backups().exists(), "{name}");
+    }
+}
+
+#[test]
+fn flipped_bits_are_as_many_as_asked_and_the_same_for_the_same_seed() {
+    let flipped = |name: &str, count: u32| {
+        let case = Case::new(name);
+        case.inject(Damage::FlipBits { count });
+        let now = std::fs::read(&case.path).unwrap();
+        let differ = now.iter().zip(&*case.before.content).map(|(a, b)| a ^ b);
+        differ
+            .enumerate()
+            .filter(|(_, bits)| *bits != 0)
+            .collect::<Vec<_>>()
+    };
+    let one = flipped("bits-a", 50);
+    assert_eq!(
+        one.iter().map(|(_, bits)| bits.count_ones()).sum::<u32>(),
+        50
+    );
+    assert_eq!(one, flipped("bits-b", 50));
+}
+
+#[test]
+fn two_undos_at_once_both_succeed() {
+    for (name, damage) in damages() {
+        let case = Case::new(&format!("two-{name}"));
+        case.inject(damage);
+        std::thread::scope(|scope| {
+            let both = [(), ()].map(|()| scope.spawn(|| case.undo()));
+            for one in both {
+                let outcome = one.join().unwrap();
+                assert_eq!(outcome.stuck, None, "{name}");
+            }
+        });
+        assert_eq!(snapshot(&case.path), case.before, "{name}");
+    }
+}
+
+#[test]
+fn a_restore_or_a_damage_that_was_interrupted_anywhere_is_finished() {
+    let case = Case::new("interrupted");
+    let changes = case.inject(Damage::Zero {
+        at: Some(Bytes(10)),
+        length: Bytes(backup::RANGE_MAX * 2),
+    });
+    let file = File::options().write(true).open(&case.path).unwrap();
+    // A restore notes that it begins; here the first range is restored, the second in part.
+    File::create(case.backups().join("restoring")).unwrap();
+    file.write_all_at(
+        &case.before.content[10..10 + backup::RANGE_MAX as usize + 5000],
+        10,
+    )
+    .unwrap();
+    revert(&changes[0]).unwrap();
+    assert_eq!(snapshot(&case.path), case.before);
+
+    let case = Case::new("interrupted-cut");
+    let changes = case.inject(Damage::Truncate { to: Bytes(100) });
+    File::create(case.backups().join("restoring")).unwrap();
+    let file = File::options().write(true).open(&case.path).unwrap();
+    file.write_all_at(&case.before.content[100..70_000], 100)
+        .unwrap();
+    // The blocks of a lost write read as zeros.
+    file.set_len(90_000).unwrap();
+    revert(&changes[0]).unwrap();
+    assert_eq!(snapshot(&case.path), case.before);
+
+    // Killed between the restored bytes and the restored time.
+    let case = Case::new("interrupted-time");
+    let changes = case.inject(Damage::FlipBits { count: 3 });
+    revert(&changes[0]).unwrap();
+    File::options()
+        .write(true)
+        .open(&case.path)
+        .unwrap()
+        .set_modified(std::time::SystemTime::now())
+        .unwrap();
+    assert_eq!(presence(&changes[0]).presence, Presence::Present);
+    revert(&changes[0]).unwrap();
+    assert_eq!(snapshot(&case.path), case.before);
+}
+
+#[test]
+fn a_change_that_never_happened_is_undone_by_doing_nothing() {
+    for (name, damage) in damages() {
+        let case = Case::new(&format!("never-{name}"));
+        let changes = case.inject(damage);
+        revert(&changes[0]).unwrap();
+        // As before the act: the backup is there, the file untouched.
+        revert(&changes[0]).unwrap();
+        assert_eq!(presence(&changes[0]).presence, Presence::Absent);
+        assert_eq!(snapshot(&case.path), case.before, "{name}");
+    }
+}
+
+#[test]
+fn a_file_that_the_workload_has_replaced_or_deleted_is_superseded_and_left_alone() {
+    for (name, damage) in damages() {
+        let case = Case::new(&format!("replaced-{name}"));
+        case.inject(damage);
+        let new = case.path.with_extension("new");
+        std::fs::write(&new, b"a newer checkpoint").unwrap();
+        std::fs::rename(&new, &case.path).unwrap();
+        let outcome = case.undo();
+        assert_eq!(outcome.stuck, None, "{name}");
+        assert_eq!(
+            outcome.observations[0].presence,
+            Presence::Superseded,
+            "{name}"
+        );
+        assert_eq!(std::fs::read(&case.path).unwrap(), b"a newer checkpoint");
+    }
+    let case = Case::new("deleted");
+    case.inject(Damage::FlipBits { count: 1 });
+    std::fs::remove_file(&case.path).unwrap();
+    let outcome = case.undo();
+    assert_eq!(outcome.observations[0].presence, Presence::Superseded);
+    assert!(!case.path.exists());
+}
+
+#[test]
+fn a_new_file_with_the_inode_number_of_the_old_one_is_not_taken_for_it() {
+    let case = Case::new("reused");
+    case.inject(Damage::Delete {});
+    // ext4 gives the number of the file deleted last to the next one made; elsewhere this is one more replaced file.
+    wait_for("a later birth", || {
+        std::fs::write(&case.path, b"other").unwrap();
+        true
+    });
+    let outcome = case.undo();
+    assert_eq!(outcome.stuck, None);
+    assert_eq!(outcome.observations[0].presence, Presence::Superseded);
+    assert_eq!(std::fs::read(&case.path).unwrap(), b"other");
+}
+
+#[test]
+fn what_the_workload_wrote_into_the_damage_is_kept_and_a_person_is_told() {
+    let cases = [
+        (
+            "zero",
+            Damage::Zero {
+                at: Some(Bytes(0)),
+                length: Bytes(4096),
+            },
+            100,
+        ),
+        ("truncate", Damage::Truncate { to: Bytes(100) }, 100),
+    ];
+    for (name, damage, at) in cases {
+        let case = Case::new(&format!("foreign-{name}"));
+        case.inject(damage);
+        let file = File::options().write(true).open(&case.path).unwrap();
+        file.write_all_at(b"the workload's words", at).unwrap();
+        let outcome = case.undo();
+        let stuck = outcome.stuck.unwrap();
+        assert!(
+            stuck
+                .because
+                .contains("the workload has written into the damaged bytes"),
+            "{}",
+            stuck.because
+        );
+        assert!(stuck.remedy.contains("manifest.json"), "{}", stuck.remedy);
+        let now = std::fs::read(&case.path).unwrap();
+        assert_eq!(
+            &now[usize::try_from(at).unwrap()..][..20],
+            b"the workload's words"
+        );
+        assert_eq!(case.fixture.phase(0), Phase::Stuck);
+        assert!(
+            case.backups().join("data").exists(),
+            "the backup is kept for the person"
+        );
+    }
+}
+
+#[test]
+fn what_the_workload_wrote_elsewhere_in_the_file_stays_with_its_time() {
+    let case = Case::new("elsewhere");
+    case.inject(Damage::Zero {
+        at: Some(Bytes(0)),
+        length: Bytes(4096),
+    });
+    let file = File::options().write(true).open(&case.path).unwrap();
+    file.write_all_at(b"appended", LENGTH).unwrap();
+    assert_eq!(case.undo().stuck, None);
+    let now = snapshot(&case.path);
+    assert!(now.content.0 == [&case.before.content[..], b"appended"].concat());
+    assert_ne!(now.mtime, case.before.mtime);
+}
+
+#[test]
+fn a_lost_or_damaged_backup_is_never_restored_from() {
+    let case = Case::new("bad-backup");
+    let changes = case.inject(Damage::Zero {
+        at: Some(Bytes(0)),
+        length: Bytes(4096),
+    });
+    let data = case.backups().join("data");
+    std::fs::write(&data, vec![7u8; 4096]).unwrap();
+    let error = revert(&changes[0]).unwrap_err();
+    assert!(error.because.contains("does not check"), "{error}");
+    assert_eq!(std::fs::read(&case.path).unwrap()[..4096], [0u8; 4096]);
+}
+
+#[test]
+fn what_cannot_be_put_back_or_is_too_much_is_refused_untouched() {
+    let case = Case::new("refused");
+    let fault = |damage, limit| FileDamage { damage, limit };
+    let refused = |fault: &FileDamage| {
+        let mut host = case.host();
+        let error = fault.inject(&case.target(), &mut host).unwrap_err();
+        assert!(host.changes().is_empty());
+        assert!(snapshot(&case.path).content == case.before.content);
+        error
+    };
+    let error = refused(&fault(Damage::Truncate { to: Bytes(10) }, Some(Bytes(100))));
+    assert!(matches!(error, FaultError::Limit { .. }), "{error}");
+    let error = refused(&fault(Damage::Truncate { to: Bytes(LENGTH) }, None));
+    assert!(matches!(error, FaultError::Target { .. }), "{error}");
+    std::fs::hard_link(&case.path, case.path.with_extension("link")).unwrap();
+    let error = refused(&fault(Damage::Delete {}, None));
+    assert!(error.to_string().contains("2 hard links"), "{error}");
+    assert_eq!(
+        fault(Damage::FlipBits { count: 0 }, None).problems().len(),
+        1
+    );
+}
+
+#[test]
+fn damage_through_a_link_is_damage_to_the_file_and_the_link_stays() {
+    let case = Case::new("link");
+    let link = case.path.with_file_name("latest");
+    std::os::unix::fs::symlink("checkpoint.bin", &link).unwrap();
+    let mut host = case.host();
+    let fault = FileDamage {
+        damage: Damage::Delete {},
+        limit: None,
+    };
+    fault
+        .inject(&Target::File { path: link.clone() }, &mut host)
+        .unwrap();
+    assert!(!case.path.exists() && link.is_symlink());
+    assert_eq!(case.undo().stuck, None);
+    assert!(std::fs::read(&link).unwrap() == case.before.content.0);
+}

@@ -1,0 +1,257 @@
+//! Whether a plan may run under the policies of a host.
+
+use super::{AllowedTarget, Policies, Policy, PolicyFile, Source, matches};
+use crate::id::RuleId;
+use crate::plan::{Plan, PlannedRule};
+use crate::timing::Selector;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What is known of the targets that a rule's selector matches.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Eligible {
+    /// How many match.
+    pub count: u64,
+    /// Each as policies name it: the whole command line of a process, the canonical path of a file, the name of a namespace.
+    pub texts: Vec<String>,
+}
+
+/// One thing that a policy forbids.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Refusal {
+    /// The policy file.
+    pub policy: Source,
+    /// Which of its keys.
+    pub key: String,
+    /// The rule of the plan.
+    pub rule: RuleId,
+    /// What is refused and why.
+    pub what: String,
+    /// What would be allowed.
+    pub remedy: String,
+}
+
+/// The verdict on a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Decision {
+    /// Everything that is refused. Anything here means that the run is refused.
+    pub refusals: Vec<Refusal>,
+    /// Rules that can only be judged when their targets are known; they are judged again before each injection.
+    pub undecided: Vec<RuleId>,
+}
+
+/// Judges every rule of a plan by every policy. `eligible` holds what is known of the rules' targets by now.
+pub fn judge(plan: &Plan, policies: &Policies, eligible: &BTreeMap<RuleId, Eligible>) -> Decision {
+    let mut decision = Decision::default();
+    for rule in &plan.rules {
+        let known = eligible.get(&rule.id);
+        let mut undecided = false;
+        for file in &policies.files {
+            let mut judge = Judge {
+                file,
+                rule,
+                known,
+                refusals: &mut decision.refusals,
+                undecided: &mut undecided,
+            };
+            judge.fault(&file.policy);
+            judge.duration(&file.policy);
+            judge.share(&file.policy);
+            judge.target(&file.policy);
+        }
+        if undecided {
+            decision.undecided.push(rule.id);
+        }
+    }
+    decision
+}
+
+struct Judge<'a> {
+    file: &'a PolicyFile,
+    rule: &'a PlannedRule,
+    known: Option<&'a Eligible>,
+    refusals: &'a mut Vec<Refusal>,
+    undecided: &'a mut bool,
+}
+
+impl Judge<'_> {
+    fn refuse(&mut self, key: &str, what: String, remedy: String) {
+        let (policy, rule, key) = (self.file.source.clone(), self.rule.id, key.to_owned());
+        self.refusals.push(Refusal {
+            policy,
+            key,
+            rule,
+            what,
+            remedy,
+        });
+    }
+
+    fn fault(&mut self, policy: &Policy) {
+        let kind = &self.rule.kind;
+        let forbidding = policy
+            .forbidden_faults
+            .iter()
+            .find(|pattern| matches(pattern, kind, None));
+        if let Some(pattern) = forbidding {
+            let because = if pattern == kind {
+                String::new()
+            } else {
+                format!(" by `{pattern}`")
+            };
+            self.refuse(
+                "forbidden-faults",
+                format!("`{kind}` is forbidden{because}"),
+                "use another fault, or ask the owner of the policy".to_owned(),
+            );
+        }
+    }
+
+    fn duration(&mut self, policy: &Policy) {
+        let (Some(most), Some(lasts)) = (policy.maximum_duration, self.rule.keys.duration) else {
+            return;
+        };
+        if lasts > most {
+            let what = format!(
+                "`{}` would stay for {lasts}, and at most {most} is allowed",
+                self.rule.kind
+            );
+            self.refuse(
+                "maximum-duration",
+                what,
+                format!("write `for: {most}` or less"),
+            );
+        }
+    }
+
+    fn share(&mut self, policy: &Policy) {
+        // A fault on nothing in particular, or on the host, has no share.
+        if way(&self.rule.target) == Way::Host {
+            return;
+        }
+        let Some(most) = policy.maximum_share else {
+            return;
+        };
+        let Some(eligible) = self.known.map(|known| known.count) else {
+            *self.undecided = true;
+            return;
+        };
+        let touched = u64::from(self.rule.blast_radius.targets_max).min(eligible);
+        let share = touched as f64 * 100.0;
+        if eligible > 0 && share > most.0 * eligible as f64 {
+            let kind = &self.rule.kind;
+            let what = format!(
+                "`{kind}` would touch {touched} of {eligible} targets, and at most {most} is allowed"
+            );
+            let fits = (most.0 * eligible as f64 / 100.0).floor();
+            let remedy = if fits >= 1.0 {
+                format!("write `at-most: {fits}` or less")
+            } else {
+                "choose among more targets, or ask the owner of the policy".to_owned()
+            };
+            self.refuse("maximum-share", what, remedy);
+        }
+    }
+
+    fn target(&mut self, policy: &Policy) {
+        let Some(allowed) = &policy.allowed_targets else {
+            return;
+        };
+        let target = &self.rule.target;
+        let fits = match way(target) {
+            Way::Host => Some(allowed.contains(&AllowedTarget::Host)),
+            Way::Workload => Some(allowed.contains(&AllowedTarget::Workload)),
+            Way::Process => self.process(allowed),
+            Way::File(path) => Some(self.all_fit(path, &|text| allowed.iter().any(|one| file_fits(one, text)))),
+            Way::Namespace(name) => Some(self.all_fit(name, &|text| allowed.iter().any(|one| matches!(one, AllowedTarget::Namespace(pattern) if matches(pattern, text, None))))),
+        };
+        match fits {
+            Some(true) => {}
+            None => *self.undecided = true,
+            Some(false) => {
+                let kind = &self.rule.kind;
+                let what = format!(
+                    "`{kind}` on {} is not among the allowed targets",
+                    words(target)
+                );
+                self.refuse(
+                    "allowed-targets",
+                    what,
+                    "name a target that the policy allows, or ask its owner".to_owned(),
+                );
+            }
+        }
+    }
+
+    /// A process that already runs is judged by its command line, which only the host knows.
+    fn process(&self, allowed: &[AllowedTarget]) -> Option<bool> {
+        if allowed.contains(&AllowedTarget::Processes) {
+            return Some(true);
+        }
+        let commands = || {
+            allowed.iter().filter_map(|one| match one {
+                AllowedTarget::Command(pattern) => Some(pattern),
+                _ => None,
+            })
+        };
+        if commands().next().is_none() {
+            return Some(false);
+        }
+        let known = self.known?;
+        Some(
+            known.texts.len() as u64 >= known.count
+                && known
+                    .texts
+                    .iter()
+                    .all(|text| commands().any(|pattern| matches(pattern, text, None))),
+        )
+    }
+
+    /// The targets themselves are judged where they are known, and what the experiment wrote in any case.
+    fn all_fit(&self, written: &str, fits: &dyn Fn(&str) -> bool) -> bool {
+        fits(written)
+            && self
+                .known
+                .is_none_or(|known| known.texts.iter().all(|text| fits(text)))
+    }
+}
+
+fn file_fits(allowed: &AllowedTarget, path: &str) -> bool {
+    // A way up would leave the folder that the pattern speaks of.
+    let climbs = path.split('/').any(|part| part == "..");
+    matches!(allowed, AllowedTarget::File(pattern) if !climbs && matches(pattern, path, Some('/')))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way<'a> {
+    Host,
+    Workload,
+    Process,
+    File(&'a str),
+    Namespace(&'a str),
+}
+
+/// How policies see a selector. A fault without a target acts on the host.
+fn way(target: &Selector) -> Way<'_> {
+    match (&target.file, &target.namespace) {
+        (Some(file), _) => Way::File(file),
+        (_, Some(namespace)) => Way::Namespace(namespace),
+        _ if target.rank.is_some() || target.workload == Some(true) => Way::Workload,
+        _ if target.pid.is_some() || target.pid_file.is_some() || target.command.is_some() => {
+            Way::Process
+        }
+        _ => Way::Host,
+    }
+}
+
+fn words(target: &Selector) -> String {
+    match (way(target), target.rank, target.pid) {
+        (Way::File(path), ..) => format!("the files `{path}`"),
+        (Way::Namespace(name), ..) => format!("the namespace `{name}`"),
+        (Way::Workload, Some(rank), _) => format!("rank {rank}"),
+        (Way::Workload, ..) => "the workload".to_owned(),
+        (Way::Process, _, Some(pid)) => format!("process {pid}"),
+        (Way::Process, ..) => "processes that already run".to_owned(),
+        (Way::Host, ..) => "this machine".to_owned(),
+    }
+}

@@ -1,0 +1,82 @@
+//! What every fault must show before it may be let loose. The suite runs over the catalogue by itself; a fault's author only gives it a recipe
+//! in [`crate::targets`].
+
+pub mod children;
+pub mod crashes;
+pub mod documents;
+pub mod lifecycle;
+pub mod refusal;
+pub mod trial;
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::catalogue::kinds;
+use crate::folder::Folder;
+use crate::targets::{Size, recipe};
+use squall_model::syntax::KindInfo;
+
+/// Holds every fault of the catalogue to one demand; all failures are told, not only the first.
+///
+/// # Errors
+/// With the faults that do not meet it.
+pub fn assert_fault_compliance(
+    demand: impl Fn(&KindInfo) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut failures = Vec::new();
+    for info in kinds() {
+        if let Err(error) = demand(info).with_context(|| info.kind) {
+            failures.push(format!("{error:#}"));
+        }
+    }
+    if !failures.is_empty() {
+        bail!(
+            "{} of {} faults do not comply:\n{}",
+            failures.len(),
+            kinds().len(),
+            failures.join("\n")
+        );
+    }
+    Ok(())
+}
+
+/// The same in each way to use it that its recipe knows.
+///
+/// # Errors
+/// With the first way in which it does not comply.
+pub fn in_every_way(
+    info: &KindInfo,
+    demand: impl Fn(&Way) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut variant = 0;
+    loop {
+        let way = Way {
+            info: *info,
+            variant,
+        };
+        if !way.exists()? {
+            return Ok(());
+        }
+        demand(&way).with_context(|| format!("in its way {variant}"))?;
+        variant += 1;
+    }
+}
+
+/// A fault and one of the ways to use it.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    /// The fault.
+    pub info: KindInfo,
+    /// The place in its recipe's list.
+    pub variant: usize,
+}
+
+impl Way {
+    fn exists(&self) -> anyhow::Result<bool> {
+        let recipe = recipe(self.info.kind)?;
+        let folder = Folder::new()?;
+        let prey = (recipe.prepare)(folder.path(), Size::Small)?;
+        let count = (recipe.variants)(&prey).len();
+        ensure!(count > 0, "its recipe knows no way to use it");
+        Ok(self.variant < count)
+    }
+}
