@@ -21,7 +21,7 @@ pub(super) fn read() -> HostFacts {
         sys_admin: has(CAP_SYS_ADMIN),
         kill: has(CAP_KILL),
         cgroup: super::cgroups::layout(),
-        nftables: false,
+        nftables: crate::sys::nftables::answers(),
         kernel: rustix::system::uname()
             .release()
             .to_string_lossy()
