@@ -175,8 +175,12 @@ impl Progress {
         let line = match &ended.verdict {
             Verdict::Clean if count % 20 != 0 && count != self.of => return,
             Verdict::Clean => format!("{count} of {} cells after {seconds:.0} s", self.of),
-            Verdict::Left(left) => format!("LEFT {}: {}", ended.cell.name(), left.join("; ")),
-            Verdict::Failed(why) => format!("FAILED {}: {why}", ended.cell.name()),
+            Verdict::Left(left) => format!(
+                "LEFT {}: {}",
+                ended.cell.name(),
+                left.first().map_or("", String::as_str)
+            ),
+            Verdict::Failed(_) => format!("FAILED {}", ended.cell.name()),
             Verdict::Skipped(why) => format!("SKIPPED {}: {why}", ended.cell.name()),
         };
         say(&mut std::io::stderr(), &line);

@@ -12,7 +12,7 @@ use super::cause::{Act, Cause, Who};
 use super::cgroups::Cgroups;
 use super::journal;
 use super::points::{Point, Points};
-use super::processes::{Ending, Reaper, is_alive, own, send, tree};
+use super::processes::{Ending, Own, Reaper, is_alive, own, send, tree};
 use super::squall::{HOLD_MS, LEASE, Squall, WORKLOAD, experiment};
 use super::strike::{Aim, FILLER, Struck};
 use crate::sandbox::{self, command};
@@ -22,7 +22,7 @@ use crate::targets::{Prey, Recipe, Size, recipe};
 use rustix::process::Signal;
 
 /// The longest that anything in a cell may take.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(30);
 /// Everything that a cell makes, in a file system of its own that ends with it.
 const FOLDER: &str = "/mnt";
 
@@ -327,33 +327,31 @@ impl Stage {
 
     /// Whether only the next command can undo.
     fn is_left_to_next_command(&self) -> bool {
-        let hits = |who| matches!(self.cause.act, Act::Signal(Signal::KILL | Signal::STOP, whom) if whom.contains(&who));
-        let rescuer_is_out = self.cell.is_met_by_guard() && (hits(Who::Agent) || hits(Who::Guard));
-        self.cause.removes_every_rescuer() || rescuer_is_out
+        let kills =
+            |who| matches!(self.cause.act, Act::Signal(Signal::KILL, whom) if whom.contains(&who));
+        let last_is_killed =
+            self.cell.is_met_by_guard() && (kills(Who::Agent) || kills(Who::Guard));
+        self.cause.removes_every_rescuer() || last_is_killed
     }
 
     /// Waits until the rescue is over; where nobody is left to rescue, lets the next command do it.
     fn rescue(&mut self, held: Option<Point>, controller: &Spawned) -> anyhow::Result<()> {
-        let to_next = self.is_left_to_next_command();
-        let hangs = self.cause.act == Act::LeaseEnds && held.is_some();
-        let kept = if hangs {
-            held
-        } else {
-            drop(held);
-            None
-        };
-        if to_next {
+        if self.cause.act == Act::LeaseEnds {
+            // Whoever is at the boundary only goes on when the lease is over.
+            self.wait(LEASE + Duration::from_millis(500))?;
+        }
+        drop(held);
+        if self.is_left_to_next_command() {
             self.settle("the holders are gone", |verb| {
                 ["run", "guard", "agent"].contains(&verb)
             })?;
-            if !self.struck.stopped.is_empty() {
-                self.wait(LEASE + Duration::from_millis(2300))?;
-            }
             self.next_command()?;
+        } else if self.cell.is_met_by_guard() && self.cause.stops_somebody() {
+            // The last rescuer may be stopped in the middle of its work: its lease covers that, so it goes on when it is continued.
+            self.wait(LEASE + Duration::from_millis(500))?;
         } else {
             self.settle("the rescuers are done", |_| true)?;
         }
-        drop(kept);
         for pid in std::mem::take(&mut self.struck.stopped) {
             send(pid, Signal::CONT);
         }
@@ -379,7 +377,8 @@ impl Stage {
             }
             ensure!(
                 Instant::now() < deadline,
-                "waiting until {until}: {left:?} did not end within {LIMIT:?}"
+                "waiting until {until}: {} did not end within {LIMIT:?}",
+                verbs(&left)
             );
         }
     }
@@ -491,6 +490,14 @@ impl Stage {
             .map(|difference| difference.to_string())
             .collect())
     }
+}
+
+/// `guard 17, agent 18`.
+fn verbs(processes: &[Own]) -> String {
+    let each = processes
+        .iter()
+        .map(|process| format!("{} {}", process.verb, process.pid));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// The binary that a cell was told to use.
