@@ -95,7 +95,7 @@ impl Squall {
         let read = |end: &str| {
             let text =
                 fs::read_to_string(self.logs.join(format!("{verb}.{end}"))).unwrap_or_default();
-            let skipped = text.chars().count().saturating_sub(400);
+            let skipped = text.chars().count().saturating_sub(1500);
             text.trim().chars().skip(skipped).collect::<String>()
         };
         format!("{verb} said: {} {}", read("out"), read("err"))
