@@ -8,7 +8,7 @@ use squall_analysis::expect::Judgement;
 use squall_analysis::recovery::Outcome;
 use squall_analysis::run::{Checkpoint, Run};
 use squall_analysis::same_result::Sameness;
-use squall_model::event::Body;
+use squall_model::event::{Body, Stage};
 use squall_model::exit::Exit;
 use squall_model::experiment::{AtLeast, Expect, LostSteps, StepCount};
 use squall_model::units::Percent;
@@ -287,6 +287,68 @@ fn lost_steps_are_judged_against_the_bound() {
     assert_eq!(blind(Some(4)), Judgement::Held);
     assert_eq!(blind(Some(3)), Judgement::Deviated);
     assert_eq!(blind(None), Judgement::Inconclusive);
+}
+
+#[test]
+fn records_that_were_dropped_may_have_been_lost_steps() {
+    let judged = |what: &str, count, most| {
+        let mut run = held();
+        let last = run.events.len() - 1;
+        run.events[last - 1].body = Body::Dropped {
+            what: what.into(),
+            count,
+        };
+        run.ask.expect = vec![Expect::LostSteps(LostSteps {
+            at_most: StepCount::Steps(most),
+        })];
+        conclude(&run).expectations[0].judgement
+    };
+    assert_eq!(judged("training events", 2, 5), Judgement::Inconclusive);
+    assert_eq!(judged("training events", 2, 6), Judgement::Held);
+    assert_eq!(judged("training events", 2, 3), Judgement::Deviated);
+    assert_eq!(
+        judged("samples that the store could not take", 9, 4),
+        Judgement::Held
+    );
+}
+
+#[test]
+fn a_job_that_squall_ended_before_the_limit_was_over_is_not_said_to_have_failed() {
+    let mut run = given_up();
+    let ended = run
+        .events
+        .iter()
+        .position(|it| {
+            matches!(
+                it.body,
+                Body::WorkloadEnded {
+                    reference: false,
+                    ..
+                }
+            )
+        })
+        .unwrap();
+    let undo = run
+        .events
+        .iter()
+        .position(|it| it.body == Body::StageEntered { stage: Stage::Undo })
+        .unwrap();
+    run.ask.expect.truncate(1);
+    assert_eq!(
+        conclude(&run).expectations[0].judgement,
+        Judgement::Deviated
+    );
+    let t_ns = run.events[ended].t_ns;
+    let bodies = (
+        run.events[ended].body.clone(),
+        run.events[undo].body.clone(),
+    );
+    (run.events[undo].body, run.events[ended].body) = bodies;
+    run.events[ended].t_ns = t_ns - 1;
+    assert_eq!(
+        conclude(&run).expectations[0].judgement,
+        Judgement::Inconclusive
+    );
 }
 
 #[test]
