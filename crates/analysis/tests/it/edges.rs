@@ -283,3 +283,23 @@ fn an_attempt_that_dies_before_it_loads_belongs_to_the_recovery_in_which_it_happ
         (3, 4, 0)
     );
 }
+
+#[test]
+fn steps_counted_anew_in_each_epoch_are_refused_by_name() {
+    let mut run = log_only();
+    for event in &mut run.events {
+        if let Body::Training { event, .. } = &mut event.body
+            && event.kind == "step-end"
+        {
+            event.step = event.step.map(|step| (step - 1) % STEPS_PER_EPOCH + 1);
+        }
+    }
+    let report = conclude(&run);
+    assert!(
+        report
+            .recoveries
+            .iter()
+            .all(|it| it.outcome == Outcome::NotMeasured && it.lost.is_none())
+    );
+    assert!(report.data_quality.not_concluded[0].contains("counted anew in each epoch"));
+}

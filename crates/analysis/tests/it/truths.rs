@@ -391,23 +391,3 @@ fn a_pause_is_a_stall_and_not_a_restart() {
     assert!(it.stall_ns.unwrap() > 2_000 * MS && it.stall_ns.unwrap() < 2_200 * MS);
     assert_eq!(report.training.unwrap().attempts, 1);
 }
-
-#[test]
-fn steps_counted_anew_in_each_epoch_are_refused_by_name() {
-    let mut run = log_only();
-    for event in &mut run.events {
-        if let Body::Training { event, .. } = &mut event.body
-            && event.kind == "step-end"
-        {
-            event.step = event.step.map(|step| (step - 1) % STEPS_PER_EPOCH + 1);
-        }
-    }
-    let report = conclude(&run);
-    assert!(
-        report
-            .recoveries
-            .iter()
-            .all(|it| it.outcome == Outcome::NotMeasured && it.lost.is_none())
-    );
-    assert!(report.data_quality.not_concluded[0].contains("counted anew in each epoch"));
-}
