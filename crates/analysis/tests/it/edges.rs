@@ -303,3 +303,34 @@ fn steps_counted_anew_in_each_epoch_are_refused_by_name() {
     );
     assert!(report.data_quality.not_concluded[0].contains("counted anew in each epoch"));
 }
+
+#[test]
+fn a_kill_at_the_very_end_is_recovered_from_when_the_last_step_is_made_again_or_was_saved() {
+    for (saved, lost) in [(false, STEPS_PER_EPOCH), (true, 0)] {
+        let mut sim = Sim::new();
+        sim.begin();
+        sim.train(STEPS);
+        if saved {
+            sim.save(STEPS);
+        }
+        sim.kill(STEPS, Precision::Observed);
+        sim.recover();
+        sim.train(STEPS);
+        sim.finish();
+        sim.end_workload(Some(0), None);
+        let run = sim.run();
+        let report = conclude(&run);
+        let it = &report.recoveries[0];
+        assert_eq!(
+            (it.outcome, it.lost),
+            (Outcome::CaughtUp, Some(lost)),
+            "{it:#?}"
+        );
+        assert_eq!(it.back_to_work_ns.is_some(), !saved);
+        assert_eq!(
+            it.segments.iter().map(|part| part.duration_ns).sum::<u64>(),
+            it.caught_up_ns.unwrap()
+        );
+        assert_eq!(report.expectations[0].judgement, Judgement::Held);
+    }
+}
