@@ -11,7 +11,8 @@ use squall_analysis::same_result::Sameness;
 use squall_model::event::{Body, Stage};
 use squall_model::exit::Exit;
 use squall_model::experiment::{AtLeast, Expect, LostSteps, StepCount};
-use squall_model::units::Percent;
+use squall_model::units::{Percent, Span};
+use std::time::Duration;
 
 #[test]
 fn every_kind_of_run_ends_with_its_exit_code() {
@@ -390,4 +391,20 @@ fn a_pause_is_a_stall_and_not_a_restart() {
     );
     assert!(it.stall_ns.unwrap() > 2_000 * MS && it.stall_ns.unwrap() < 2_200 * MS);
     assert_eq!(report.training.unwrap().attempts, 1);
+}
+
+#[test]
+fn a_recovery_is_judged_against_its_limit_from_the_injection_on() {
+    let judged = |limit_ms| {
+        let mut run = held();
+        run.ask.expect = vec![Expect::RecoveredWithin(Span(Duration::from_millis(
+            limit_ms,
+        )))];
+        conclude(&run).expectations.remove(0).judgement
+    };
+    // Loaded after 600 ms, first step 20 ms later; then four steps of 100 ms and a save of 16 ms before the last.
+    let took = conclude(&held()).recoveries[0].caught_up_ns.unwrap() / MS;
+    assert_eq!(took, 600 + 120 + 3 * 100 + 116);
+    assert_eq!(judged(took), Judgement::Held);
+    assert_eq!(judged(took - 1), Judgement::Deviated);
 }
