@@ -139,11 +139,12 @@ fn record(journal: &Mutex<Journal>, unrecorded: &mut Option<String>, entry: Entr
 static UNDERWAY: Mutex<BTreeSet<InjectionId>> = Mutex::new(BTreeSet::new());
 static ENDED: Condvar = Condvar::new();
 
-/// The right to undo one injection: a second thread of this process waits for the first, and then finds it undone. Other processes are kept out by the journal's lock.
-struct Turn(InjectionId);
+/// The right to change the world for one injection, there or back. An undo waits for a change that is underway, and a second undo for the first;
+/// then the journal says what is left to do. Other processes are kept out by the journal's lock.
+pub(crate) struct Turn(InjectionId);
 
 impl Turn {
-    fn take(id: &InjectionId) -> Turn {
+    pub(crate) fn take(id: &InjectionId) -> Turn {
         let underway = UNDERWAY.lock().unwrap_or_else(PoisonError::into_inner);
         let mut underway = ENDED
             .wait_while(underway, |underway| underway.contains(id))

@@ -89,6 +89,11 @@ fn forced_sweep_in_a_world_of_its_own() {
     wait_for("the mark", || {
         process::variable(stranger.pid(), "SQUALL_WORKLOAD").is_some()
     });
+    let mut command = std::process::Command::new("sleep");
+    let unmarked = Sleeper::spawn(command.arg("60").env("SQUALL_RUN", "a-lost-run"));
+    wait_for("the name", || {
+        process::variable(unmarked.pid(), "SQUALL_RUN").is_some()
+    });
     nftables::transact(&[
         nftables::new_table("squall_aaaaaaaa"),
         nftables::new_table("not_ours"),
@@ -101,9 +106,9 @@ fn forced_sweep_in_a_world_of_its_own() {
             .map(|one| one.fate)
             .collect()
     };
-    assert_eq!(fates(false), [Fate::Unattributed, Fate::Unattributed]);
+    assert_eq!(fates(false), vec![Fate::Unattributed; 3]);
     assert!(process::identity(stranger.pid()).unwrap().is_some());
-    assert_eq!(fates(true), [Fate::Removed, Fate::Removed]);
+    assert_eq!(fates(true), vec![Fate::Removed; 3]);
     assert_eq!(process::identity(stranger.pid()).unwrap(), None);
     assert_eq!(nftables::tables().unwrap(), [(1, "not_ours".to_owned())]);
     assert_eq!(fates(true), []);
