@@ -4,7 +4,7 @@ use crate::policy_files::{PolicyError, policies};
 use crate::run::{Script, Source};
 use squall_catalog::Faults;
 use squall_faults::agent::targets::{Scope, resolve};
-use squall_faults::fault::Target;
+use squall_faults::fault::{Injectable, Target};
 use squall_faults::kind::HostFacts;
 use squall_model::diagnostic::Diagnostic;
 use squall_model::exit::Exit;
