@@ -5,7 +5,7 @@
 
 use schemars::{Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
-use squall_faults::fault::{Fault, FaultKind};
+use squall_faults::fault::{Fault, FaultKind, Injectable};
 use squall_model::syntax::{ConfigProblem, FaultList, KindInfo};
 
 /// Makes the enum of all faults from their words.
@@ -20,9 +20,8 @@ macro_rules! faults {
 
         const KINDS: &[KindInfo] = &[$(<squall_faults::$module::$Fault as FaultKind>::INFO),*];
 
-        impl Faults {
-            /// The fault behind the name.
-            pub fn fault(&self) -> &dyn Fault {
+        impl Injectable for Faults {
+            fn fault(&self) -> &dyn Fault {
                 match self { $(Faults::$Fault(config) => config),* }
             }
         }

@@ -5,7 +5,12 @@ use std::path::PathBuf;
 
 /// Breaks AI workloads on purpose, takes everything back, and says with proof what that did.
 #[derive(Debug, Parser)]
-#[command(name = "squall", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(
+    name = "squall",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,

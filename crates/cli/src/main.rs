@@ -35,11 +35,13 @@ fn main() -> ExitCode {
         Command::Agent(inner) => return command::inner::agent(&inner.arguments),
         Command::ServeFault(inner) => return command::inner::serve(&inner.arguments),
     };
-    ExitCode::from(exit.unwrap_or_else(|failure| {
-        eprint!("{failure}");
-        failure.exit
-    })
-    .code())
+    ExitCode::from(
+        exit.unwrap_or_else(|failure| {
+            eprint!("{failure}");
+            failure.exit
+        })
+        .code(),
+    )
 }
 
 /// The outcome of a command: how to exit, or what could not be done.

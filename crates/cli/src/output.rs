@@ -15,9 +15,15 @@ pub(crate) struct Failure {
 impl Failure {
     /// One error with its remedy.
     pub(crate) fn new(exit: Exit, message: impl fmt::Display, help: Option<&str>) -> Failure {
-        let mut text = format!("{} {message}\n", style(Paint::Error, "error:", Stream::Error));
+        let mut text = format!(
+            "{} {message}\n",
+            style(Paint::Error, "error:", Stream::Error)
+        );
         if let Some(help) = help {
-            text.push_str(&format!("  {} {help}\n", style(Paint::Strong, "help:", Stream::Error)));
+            text.push_str(&format!(
+                "  {} {help}\n",
+                style(Paint::Strong, "help:", Stream::Error)
+            ));
         }
         Failure { exit, text }
     }
@@ -30,7 +36,10 @@ impl Failure {
             n => format!("{n} problems"),
         };
         text.push_str(&format!("\n{count} in {file}; nothing was done\n"));
-        Failure { exit: Exit::Invalid, text }
+        Failure {
+            exit: Exit::Invalid,
+            text,
+        }
     }
 }
 
@@ -85,8 +94,13 @@ pub(crate) fn style(paint: Paint, text: &str, stream: Stream) -> String {
 
 /// A JSON value on stdout, one line.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(value)
-        .map_err(|error| Failure::new(Exit::Bug, format!("could not write JSON, because {error}"), None))?;
+    let text = serde_json::to_string(value).map_err(|error| {
+        Failure::new(
+            Exit::Bug,
+            format!("could not write JSON, because {error}"),
+            None,
+        )
+    })?;
     println!("{text}");
     Ok(())
 }

@@ -15,8 +15,14 @@ pub(crate) fn run(arguments: &Check) -> Outcome {
     match (arguments.format, read) {
         (Format::Json, read) => {
             let found = read.err().unwrap_or_default();
-            json(&serde_json::json!({"version": "squall.check/1", "file": name, "problems": found}))?;
-            Ok(if found.is_empty() { Exit::Held } else { Exit::Invalid })
+            json(
+                &serde_json::json!({"version": "squall.check/1", "file": name, "problems": found}),
+            )?;
+            Ok(if found.is_empty() {
+                Exit::Held
+            } else {
+                Exit::Invalid
+            })
         }
         (Format::Text, Ok(loaded)) => {
             println!("✓ {name}: {}", loaded.experiment.title);

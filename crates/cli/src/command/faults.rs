@@ -1,8 +1,8 @@
 //! `squall faults`: the catalogue, for people, machines and the reference page.
 
+use crate::Outcome;
 use crate::arguments::{CatalogueFormat, Faults as Arguments};
 use crate::output::{Failure, Paint, Stream, json, style};
-use crate::Outcome;
 use squall_catalog::Faults;
 use squall_model::exit::Exit;
 use squall_model::syntax::{Class, FaultList, KindInfo};
@@ -89,10 +89,15 @@ fn text(schema: &serde_json::Value, key: &str) -> String {
 }
 
 /// What a value looks like: its example, its words, or its type.
-fn form(schema: &serde_json::Value, definitions: &serde_json::Map<String, serde_json::Value>) -> String {
+fn form(
+    schema: &serde_json::Value,
+    definitions: &serde_json::Map<String, serde_json::Value>,
+) -> String {
     if let Some(name) = schema.get("$ref").and_then(|name| name.as_str()) {
         let name = name.rsplit('/').next().unwrap_or(name);
-        return definitions.get(name).map_or_else(String::new, |schema| form(schema, definitions));
+        return definitions
+            .get(name)
+            .map_or_else(String::new, |schema| form(schema, definitions));
     }
     for key in ["anyOf", "oneOf", "allOf"] {
         if let Some(choices) = schema.get(key).and_then(|choices| choices.as_array()) {
@@ -105,12 +110,20 @@ fn form(schema: &serde_json::Value, definitions: &serde_json::Map<String, serde_
         }
     }
     if let Some(words) = schema.get("enum").and_then(|words| words.as_array()) {
-        return words.iter().filter_map(|word| word.as_str()).collect::<Vec<_>>().join(" or ");
+        return words
+            .iter()
+            .filter_map(|word| word.as_str())
+            .collect::<Vec<_>>()
+            .join(" or ");
     }
     if let Some(word) = schema.get("const").and_then(|word| word.as_str()) {
         return word.to_owned();
     }
-    if let Some(example) = schema.get("examples").and_then(|examples| examples.get(0)).and_then(|example| example.as_str()) {
+    if let Some(example) = schema
+        .get("examples")
+        .and_then(|examples| examples.get(0))
+        .and_then(|example| example.as_str())
+    {
         return format!("like {example}");
     }
     match schema.get("type") {
@@ -122,10 +135,12 @@ fn form(schema: &serde_json::Value, definitions: &serde_json::Map<String, serde_
                 .unwrap_or_default();
             format!("{{{}}}", keys.join(", "))
         }
-        Some(serde_json::Value::String(kind)) if kind == "array" => schema.get("items").map_or_else(
-            || "list".to_owned(),
-            |items| format!("list of {}", form(items, definitions)),
-        ),
+        Some(serde_json::Value::String(kind)) if kind == "array" => {
+            schema.get("items").map_or_else(
+                || "list".to_owned(),
+                |items| format!("list of {}", form(items, definitions)),
+            )
+        }
         Some(serde_json::Value::String(kind)) => kind.clone(),
         Some(serde_json::Value::Array(kinds)) => kinds
             .iter()
@@ -138,25 +153,41 @@ fn form(schema: &serde_json::Value, definitions: &serde_json::Map<String, serde_
 }
 
 fn facts(info: &KindInfo) -> Vec<(&'static str, String)> {
-    let requires = if info.requires.is_empty() { "nothing" } else { info.requires };
+    let requires = if info.requires.is_empty() {
+        "nothing"
+    } else {
+        info.requires
+    };
     vec![
         ("class", class(info.class).to_owned()),
         ("seen by", info.layer.to_owned()),
         ("requires", requires.to_owned()),
         ("targets", info.targets.join(", ")),
-        ("after kill -9 of everything", format!("undone by {}", info.after_kill)),
+        (
+            "after kill -9 of everything",
+            format!("undone by {}", info.after_kill),
+        ),
     ]
 }
 
 fn explain(info: &KindInfo) {
-    println!("{}\n  {}\n", style(Paint::Strong, info.kind, Stream::Out), info.summary);
+    println!(
+        "{}\n  {}\n",
+        style(Paint::Strong, info.kind, Stream::Out),
+        info.summary
+    );
     for (what, value) in facts(info) {
         println!("  {what}: {value}");
     }
     println!("\n  keys, beside those that every fault takes (target, for, at, every, after, …):");
     for key in keys(info) {
         let must = if key.required { "required" } else { "optional" };
-        println!("    {}: {} ({must})\n      {}", style(Paint::Strong, &key.name, Stream::Out), key.form, key.what);
+        println!(
+            "    {}: {} ({must})\n      {}",
+            style(Paint::Strong, &key.name, Stream::Out),
+            key.form,
+            key.what
+        );
     }
     println!("\n  example:");
     for line in info.example.trim().lines() {
@@ -191,7 +222,12 @@ fn reference(kinds: &[&KindInfo]) -> String {
             page.push_str("\n| key | value | | |\n|---|---|---|---|\n");
             for key in keys {
                 let must = if key.required { "required" } else { "" };
-                page.push_str(&format!("| `{}` | {} | {must} | {} |\n", key.name, key.form.replace('|', "\\|"), key.what.replace('|', "\\|")));
+                page.push_str(&format!(
+                    "| `{}` | {} | {must} | {} |\n",
+                    key.name,
+                    key.form.replace('|', "\\|"),
+                    key.what.replace('|', "\\|")
+                ));
             }
         }
         page.push_str(&format!("\n```yaml\n{}\n```\n", info.example.trim()));

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// One byte more than the loader accepts: enough to know that a file is too large without reading all of it.
-const READ_MAX: u64 = load::SIZE_MAX as u64 + 1;
+const READ_MAX: u64 = load::BYTES_MAX as u64 + 1;
 
 /// The experiment in a file, with the text it was read from.
 pub(crate) fn read(path: &Path) -> Result<(Loaded<Faults>, String), Failure> {

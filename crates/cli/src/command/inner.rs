@@ -26,7 +26,6 @@ pub(crate) const HOOK_FILES: &[(&str, &[u8])] = &[
     hook_file!("squall_hook/wire.py"),
 ];
 
-
 /// `squall guard OPTIONS`.
 pub(crate) fn guard(arguments: &[String]) -> ExitCode {
     squall_faults::guard::main(first(arguments))
@@ -52,7 +51,9 @@ mod tests {
 
     #[test]
     fn every_file_of_the_hook_is_embedded() {
-        let listed: Vec<&str> = include_str!("../../../../python/files.txt").lines().collect();
+        let listed: Vec<&str> = include_str!("../../../../python/files.txt")
+            .lines()
+            .collect();
         let embedded: Vec<&str> = HOOK_FILES.iter().map(|(path, _)| *path).collect();
         assert_eq!(embedded, listed);
     }

@@ -26,5 +26,9 @@ pub(crate) fn run(arguments: &Report) -> Outcome {
 }
 
 fn unwritable(error: impl Display) -> Failure {
-    Failure::new(Exit::Bug, format!("could not write the report, because {error}"), None)
+    Failure::new(
+        Exit::Bug,
+        format!("could not write the report, because {error}"),
+        None,
+    )
 }

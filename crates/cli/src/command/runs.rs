@@ -16,9 +16,16 @@ pub(crate) fn run(arguments: &Runs) -> Outcome {
         println!("no runs in {}", super::state_dir()?.display());
     }
     for run in &runs {
-        let started = run.started_utc.get(..19).unwrap_or(&run.started_utc).replace('T', " ");
+        let started = run
+            .started_utc
+            .get(..19)
+            .unwrap_or(&run.started_utc)
+            .replace('T', " ");
         let state = style(Paint::Strong, state(run), Stream::Out);
-        println!("{}  {started}  {:>8.1} s  {state:14} {}", run.run, run.seconds, run.title);
+        println!(
+            "{}  {started}  {:>8.1} s  {state:14} {}",
+            run.run, run.seconds, run.title
+        );
         if let Some(problem) = &run.problem {
             println!("          could not be read: {problem}");
         }
@@ -51,14 +58,25 @@ fn state(run: &RunSummary) -> &'static str {
 pub(crate) fn find(wanted: &str) -> Result<RunSummary, Failure> {
     let mut runs = list()?;
     if wanted == "last" {
-        return runs
-            .pop()
-            .ok_or_else(|| Failure::new(Exit::Usage, "there is no run yet", Some("`squall run FILE` makes one")));
+        return runs.pop().ok_or_else(|| {
+            Failure::new(
+                Exit::Usage,
+                "there is no run yet",
+                Some("`squall run FILE` makes one"),
+            )
+        });
     }
-    let mut found: Vec<RunSummary> = runs.into_iter().filter(|run| run.run.starts_with(wanted)).collect();
+    let mut found: Vec<RunSummary> = runs
+        .into_iter()
+        .filter(|run| run.run.starts_with(wanted))
+        .collect();
     match (found.pop(), found.len()) {
         (Some(run), 0) => Ok(run),
-        (None, _) => Err(Failure::new(Exit::Usage, format!("no run's id starts with `{wanted}`"), Some("`squall runs` lists them"))),
+        (None, _) => Err(Failure::new(
+            Exit::Usage,
+            format!("no run's id starts with `{wanted}`"),
+            Some("`squall runs` lists them"),
+        )),
         (Some(_), more) => Err(Failure::new(
             Exit::Usage,
             format!("the ids of {} runs start with `{wanted}`", more + 1),

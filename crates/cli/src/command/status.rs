@@ -10,11 +10,20 @@ use squall_model::exit::Exit;
 pub(crate) fn run(arguments: &Status) -> Outcome {
     let state = super::state_dir()?;
     let found = outstanding(&state).map_err(|error| {
-        Failure::new(Exit::Bug, format!("could not read {}, because {error}", state.display()), None)
+        Failure::new(
+            Exit::Bug,
+            format!("could not read {}, because {error}", state.display()),
+            None,
+        )
     })?;
     // What a live run holds is its own business, and will be undone by it.
-    let (live, left): (Vec<&Outstanding>, Vec<&Outstanding>) = found.iter().partition(|one| is_live(one));
-    let exit = if left.is_empty() { Exit::Held } else { Exit::NotRolledBack };
+    let (live, left): (Vec<&Outstanding>, Vec<&Outstanding>) =
+        found.iter().partition(|one| is_live(one));
+    let exit = if left.is_empty() {
+        Exit::Held
+    } else {
+        Exit::NotRolledBack
+    };
     if arguments.format == Format::Json {
         json(&serde_json::json!({
             "version": "squall.status/1", "exit": exit.code(),
@@ -24,16 +33,29 @@ pub(crate) fn run(arguments: &Status) -> Outcome {
         return Ok(exit);
     }
     for one in &live {
-        println!("{} run {}: {}", style(Paint::Warn, "▲ live", Stream::Out), one.run, lease(one));
+        println!(
+            "{} run {}: {}",
+            style(Paint::Warn, "▲ live", Stream::Out),
+            one.run,
+            lease(one)
+        );
         list(one);
     }
     for one in &left {
-        println!("{} run {}: {}", style(Paint::Error, "✗ outstanding", Stream::Out), one.run, lease(one));
+        println!(
+            "{} run {}: {}",
+            style(Paint::Error, "✗ outstanding", Stream::Out),
+            one.run,
+            lease(one)
+        );
         list(one);
         println!("    undo it: squall undo {}", one.run);
     }
     if found.is_empty() {
-        println!("{} nothing is injected; nothing is outstanding", style(Paint::Good, "✓", Stream::Out));
+        println!(
+            "{} nothing is injected; nothing is outstanding",
+            style(Paint::Good, "✓", Stream::Out)
+        );
     }
     Ok(exit)
 }
@@ -56,7 +78,10 @@ fn lease(one: &Outstanding) -> String {
 
 fn list(one: &Outstanding) {
     for injection in &one.injections {
-        println!("    {} {} ({:?})", injection.about.kind, injection.id, injection.phase);
+        println!(
+            "    {} {} ({:?})",
+            injection.about.kind, injection.id, injection.phase
+        );
     }
     if let Some(problem) = &one.problem {
         println!("    {problem}");
