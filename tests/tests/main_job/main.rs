@@ -81,10 +81,10 @@ fn short_demo() -> anyhow::Result<String> {
         &shipped::text(shipped::DEMO)?,
         &[
             (
-                "--step-sleep-ms 10",
+                "--step-sleep-ms 6",
                 "--steps-per-epoch 8 --step-sleep-ms 5",
             ),
-            ("baseline: 600ms", "baseline: 50ms"),
+            ("baseline: 300ms", "baseline: 50ms"),
         ],
     )
 }
