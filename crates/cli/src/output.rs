@@ -56,7 +56,6 @@ pub(crate) enum Paint {
     Good,
     Warn,
     Strong,
-    Faint,
 }
 
 /// Where it is printed.
@@ -87,7 +86,6 @@ pub(crate) fn style(paint: Paint, text: &str, stream: Stream) -> String {
         Paint::Good => "32",
         Paint::Warn => "33",
         Paint::Strong => "1",
-        Paint::Faint => "2",
     };
     format!("\x1b[{code}m{text}\x1b[0m")
 }

@@ -13,6 +13,8 @@ use crate::protocol::MESSAGE_MAX;
 pub struct Frames {
     socket: OwnedFd,
     inbox: Vec<u8>,
+    /// How much of it has been handed out.
+    taken: usize,
     outbox: VecDeque<u8>,
     ended: bool,
 }
@@ -24,6 +26,7 @@ impl Frames {
         Ok(Frames {
             socket,
             inbox: Vec::new(),
+            taken: 0,
             outbox: VecDeque::new(),
             ended: false,
         })
@@ -76,6 +79,7 @@ impl Frames {
 
     /// Reads what has arrived.
     pub fn fill(&mut self) -> io::Result<()> {
+        self.inbox.drain(..std::mem::take(&mut self.taken));
         let mut chunk = [0u8; 64 * 1024];
         loop {
             match rustix::io::read(&self.socket, &mut chunk) {
@@ -98,7 +102,7 @@ impl Frames {
 
     /// The next whole message.
     pub fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
-        let Some(prefix) = self.inbox.first_chunk::<4>() else {
+        let Some(prefix) = self.inbox[self.taken..].first_chunk::<4>() else {
             return Ok(None);
         };
         let length = u32::from_le_bytes(*prefix) as usize;
@@ -108,11 +112,11 @@ impl Frames {
                 format!("a message of {length} bytes is too long"),
             ));
         }
-        let Some(bytes) = self.inbox.get(4..4 + length) else {
+        let Some(bytes) = self.inbox[self.taken..].get(4..4 + length) else {
             return Ok(None);
         };
         let message = serde_json::from_slice(bytes)?;
-        self.inbox.drain(..4 + length);
+        self.taken += 4 + length;
         Ok(Some(message))
     }
 }

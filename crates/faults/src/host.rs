@@ -5,7 +5,7 @@ use crate::fault::{Door, FaultError};
 use crate::journal::Journal;
 use crate::journal::record::{About, Entry, Landing};
 use crate::undo::Undo;
-use crate::undo::perform::locked;
+use crate::undo::perform::{Turn, locked};
 use squall_model::event::Observation;
 use squall_model::id::InjectionId;
 use squall_model::process::ProcessIdentity;
@@ -145,6 +145,8 @@ impl Door for Host {
         act: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<(), FaultError> {
         self.check_cancelled()?;
+        // From the record to the act no undo may come between: it would find nothing, and the act would stay.
+        let _turn = Turn::take(&self.injection);
         self.intend(undo, action)?;
         act().map_err(|source| FaultError::Os {
             action: action.to_owned(),

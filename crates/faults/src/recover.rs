@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// How long a killed holder may take to die, and its lock to become free.
 const DEATH: Duration = Duration::from_secs(5);
+/// A reader that asks whether a lock is held holds it for a moment, and so does a child between its fork and its exec.
+const BLINK: Duration = Duration::from_millis(250);
 
 /// Why a run was not recovered.
 #[derive(Debug, thiserror::Error)]
@@ -152,10 +154,10 @@ pub fn recover_all(
 pub fn recover_run(run_dir: &Path, force: bool) -> Result<Recovered, RecoverError> {
     check_owner(run_dir)?;
     let mut ended = Vec::new();
-    let journal = match Journal::take_over(run_dir, Writer::Recovery) {
+    let journal = match take_within(run_dir, BLINK) {
         Err(JournalError::Busy { .. }) => {
             ended = end_holders(run_dir, force)?;
-            take_when_free(run_dir)?
+            take_within(run_dir, DEATH)?
         }
         other => other?,
     };
@@ -302,14 +304,15 @@ fn lock_holders(run_dir: &Path) -> io::Result<Vec<ProcessIdentity>> {
     Ok(holders)
 }
 
-fn take_when_free(run_dir: &Path) -> Result<Journal, RecoverError> {
-    let deadline = Instant::now() + DEATH;
+/// Takes the journal as soon as its lock is free.
+fn take_within(run_dir: &Path, patience: Duration) -> Result<Journal, JournalError> {
+    let deadline = Instant::now() + patience;
     loop {
         match Journal::take_over(run_dir, Writer::Recovery) {
             Err(JournalError::Busy { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(2));
             }
-            other => return Ok(other?),
+            other => return other,
         }
     }
 }

@@ -3,7 +3,6 @@
 //! Parameters are the tensors `model.…` when there are any, else all of the file. Read piece by piece, so that a large model needs no memory.
 
 use crate::store::StoredCheckpoint;
-use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 use squall_model::event::{Body, Event};
@@ -127,7 +126,6 @@ fn copy(from: &mut impl Read, into: &mut Sha256) -> io::Result<u64> {
 
 /// The hook protocol's digest of the parameters in a safetensors file.
 fn parameters(file: &mut File) -> io::Result<String> {
-    let damaged = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
     let mut length = [0u8; 8];
     file.read_exact(&mut length)?;
     let header = u64::from_le_bytes(length);
@@ -135,12 +133,19 @@ fn parameters(file: &mut File) -> io::Result<String> {
         return Err(io::Error::other("its header is too long"));
     }
     let size = file.metadata()?.len();
-    let mut bytes = length.to_vec();
+    let mut bytes = Vec::new();
     file.take(header).read_to_end(&mut bytes)?;
-    let (_, metadata): (usize, Metadata) =
-        SafeTensors::read_metadata(&bytes).map_err(|error| damaged(&error))?;
+    let metadata: Metadata = serde_json::from_slice(&bytes)?;
     let data = 8 + header;
     let mut tensors: BTreeMap<String, _> = metadata.tensors().into_iter().collect();
+    let end = tensors
+        .values()
+        .map(|info| info.data_offsets.1 as u64)
+        .max()
+        .unwrap_or(0);
+    if data + end != size {
+        return Err(io::Error::other("it is cut off, or longer than it says"));
+    }
     if tensors.keys().any(|name| name.starts_with("model.")) {
         tensors.retain(|name, _| name.starts_with("model."));
     }
@@ -156,11 +161,12 @@ fn parameters(file: &mut File) -> io::Result<String> {
             hasher.update((*dimension as u64).to_le_bytes());
         }
         let (from, to) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
-        if data + to > size {
-            return Err(io::Error::other("it is cut off"));
-        }
         file.seek(SeekFrom::Start(data + from))?;
-        copy(&mut (&*file).take(to - from), &mut hasher)?;
+        if copy(&mut (&*file).take(to.saturating_sub(from)), &mut hasher)?
+            != to.saturating_sub(from)
+        {
+            return Err(io::Error::other("it became shorter while it was read"));
+        }
     }
     Ok(crate::hex(&hasher.finalize()))
 }

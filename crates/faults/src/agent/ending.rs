@@ -21,7 +21,7 @@ const JOBS: Duration = Duration::from_secs(5);
 /// How long all undoing may take, as the guard is told.
 const UNDOING_MS: u64 = 60_000;
 /// How long the last words may take to be read.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// Where the end stands.
 #[derive(Debug)]
@@ -106,9 +106,7 @@ impl<L: Injectable> Agent<L> {
             self.send(&FromAgent::Finished { outstanding });
         }
         self.control.flush()?;
-        Ok(self.control.queued() == 0
-            || self.control.ended()
-            || undone.elapsed() > LAST_WORDS + LAST_WORDS)
+        Ok(self.control.queued() == 0 || self.control.ended() || undone.elapsed() > LAST_WORDS)
     }
 
     pub(super) fn all_undone(&mut self) {

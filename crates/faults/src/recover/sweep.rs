@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 /// The variable that tells a process which run it belongs to.
 pub const RUN: &str = "SQUALL_RUN";
 
+/// What is swept gets this long to end by itself.
+const GRACE_MS: u64 = 1000;
+
 /// Something that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -119,20 +122,21 @@ pub fn sweep(state: &Path, force: bool) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-/// Processes of owned workloads, one entry per mark. Only those of this user.
+/// Processes of owned workloads, one entry per mark, and those that carry only the name of a run. Only those of this user.
 fn sweep_processes(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
     let own = rustix::process::geteuid().as_raw();
+    let above = above_us()?;
     let mut marks: BTreeMap<(String, Option<String>), Vec<u32>> = BTreeMap::new();
+    let mut unmarked = Vec::new();
     for pid in process::pids()? {
         let ours = std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == own);
-        if !ours || pid == std::process::id() {
+        if !ours || above.contains(&pid) {
             continue;
         }
-        if let Some(mark) = process::variable(pid, MARK) {
-            marks
-                .entry((mark, process::variable(pid, RUN)))
-                .or_default()
-                .push(pid);
+        match (process::variable(pid, MARK), process::variable(pid, RUN)) {
+            (Some(mark), run) => marks.entry((mark, run)).or_default().push(pid),
+            (None, Some(run)) => unmarked.push((pid, run)),
+            (None, None) => {}
         }
     }
     for ((mark, run), pids) in marks {
@@ -141,11 +145,34 @@ fn sweep_processes(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Resu
         let undo = Undo::EndTree {
             mark,
             cgroups: Vec::new(),
-            grace_ms: 1000,
+            grace_ms: GRACE_MS,
         };
         found.push(runs.settle(what, undo, run, force));
     }
+    for (pid, run) in unmarked {
+        // One that has ended since needs no ending.
+        let Some(process) = process::identity(pid)? else {
+            continue;
+        };
+        let what = format!("process {pid} of the run {run}: {}", process::command(pid));
+        let undo = Undo::EndProcess {
+            process,
+            grace_ms: GRACE_MS,
+            what: format!("a process of the run {run}"),
+        };
+        found.push(runs.settle(what, undo, runs.folders.get(&run).cloned(), force));
+    }
     Ok(())
+}
+
+/// This process and all above it: the shell in which the sweep was typed is not to be swept.
+fn above_us() -> io::Result<BTreeSet<u32>> {
+    let mut above = BTreeSet::new();
+    let mut pid = std::process::id();
+    while pid != 0 && above.insert(pid) {
+        pid = process::stat(pid)?.map_or(0, |stat| stat.parent);
+    }
+    Ok(above)
 }
 
 /// Cgroups named `squall-ID`, in every mounted hierarchy.
@@ -177,7 +204,7 @@ fn sweep_cgroups(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result
             let tree = Undo::EndTree {
                 mark: id.0.clone(),
                 cgroups: vec![folder.clone()],
-                grace_ms: 1000,
+                grace_ms: GRACE_MS,
             };
             if let Fate::Stuck { because, remedy } = remove(&tree) {
                 let what = format!("processes in the cgroup {}", folder.display());

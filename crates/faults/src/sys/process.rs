@@ -45,7 +45,12 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat {
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
-        session: fields.get(3)?.parse().ok()?,
+        // One that is being taken down has session -1.
+        session: fields
+            .get(3)?
+            .parse::<i64>()
+            .ok()
+            .map(|id| u32::try_from(id).unwrap_or(0))?,
         start_time: fields.get(19)?.parse().ok()?,
     })
 }
@@ -59,9 +64,16 @@ pub fn is_gone(error: &io::Error) -> bool {
 /// Reads `/proc/PID/stat`; `None` when there is no such process.
 pub fn stat(pid: u32) -> io::Result<Option<Stat>> {
     match std::fs::read(format!("/proc/{pid}/stat")) {
+        // A process that goes while it is read shows nothing.
+        Ok(bytes) if bytes.is_empty() => Ok(None),
         Ok(bytes) => parse_stat(&String::from_utf8_lossy(&bytes))
             .map(Some)
-            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has an unknown form"))),
+            .ok_or_else(|| {
+                io::Error::other(format!(
+                    "/proc/{pid}/stat has an unknown form: {:?}",
+                    String::from_utf8_lossy(&bytes)
+                ))
+            }),
         Err(error) if is_gone(&error) => Ok(None),
         Err(error) => Err(error),
     }
@@ -277,6 +289,13 @@ mod tests {
             (stat.state, stat.parent, stat.session, stat.start_time),
             ('S', 7, 41, 987_654)
         );
+    }
+
+    #[test]
+    fn a_process_that_is_being_taken_down_is_read_as_dead() {
+        let text = "29126 (ip) X 0 -1 -1 0 -1 4227084 129 0 0 0 0 0 0 0 20 0 0 0 331593 0 0 0";
+        let stat = parse_stat(text).unwrap();
+        assert!(stat.is_dead() && stat.start_time == 331_593);
     }
 
     #[test]

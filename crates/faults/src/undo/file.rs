@@ -140,7 +140,8 @@ fn repair(manifest: &Manifest, data: &Data, folder: &Path) -> io::Result<Vec<Ran
 }
 
 fn ignore_full_disk(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::StorageFull {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    if full.contains(&error.kind()) {
         Ok(())
     } else {
         Err(error)

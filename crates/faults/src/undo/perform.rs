@@ -9,7 +9,8 @@ use crate::journal::record::Entry;
 use crate::journal::state::Phase;
 use squall_model::event::{Observation, Presence};
 use squall_model::id::InjectionId;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How the undo of one injection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,7 @@ pub fn undo_injection(
     id: &InjectionId,
     because: &str,
 ) -> Option<Outcome> {
+    let _turn = Turn::take(id);
     let (tracked, by) = {
         let journal = locked(journal);
         (journal.state().get(id)?.clone(), journal.writer())
@@ -79,7 +81,7 @@ pub fn undo_injection(
         },
     );
     crash_point("after-undoing", by, &kind, id);
-    let (mut observations, mut stuck) =
+    let (observations, stuck) =
         take_back(&tracked.undos, || crash_point("mid-undo", by, &kind, id));
     crash_point("before-undone", by, &kind, id);
     let entry = match &stuck {
@@ -96,15 +98,6 @@ pub fn undo_injection(
     };
     record(journal, &mut unrecorded, entry);
     crash_point("after-undone", by, &kind, id);
-    // Another thread that undoes the same may have come first, and removed the backup under our hands.
-    if let Some(tracked) = locked(journal)
-        .state()
-        .get(id)
-        .filter(|one| one.phase == Phase::Undone)
-    {
-        observations.clone_from(&tracked.observations);
-        stuck = None;
-    }
     if stuck.is_none() && unrecorded.is_none() {
         drop_backup(journal, id, &mut unrecorded);
     }
@@ -131,23 +124,43 @@ fn drop_backup(journal: &Mutex<Journal>, id: &InjectionId, unrecorded: &mut Opti
     }
 }
 
-/// Appends unless another thread has brought the injection there already.
+/// Appends, unless the injection is there already: an interrupted undo goes on without a second `undoing`.
 fn record(journal: &Mutex<Journal>, unrecorded: &mut Option<String>, entry: Entry) {
     let mut journal = locked(journal);
     let phase = journal.state().get(entry.injection()).map(|one| one.phase);
-    let there_already = matches!(
-        (phase, &entry),
-        (Some(Phase::Undoing | Phase::Undone), Entry::Undoing { .. })
-            | (
-                Some(Phase::Undone),
-                Entry::Undone { .. } | Entry::Stuck { .. }
-            )
-    );
-    if there_already {
+    if phase == Some(Phase::Undoing) && matches!(entry, Entry::Undoing { .. }) {
         return;
     }
     if let Err(error) = journal.append(entry) {
         unrecorded.get_or_insert(error.to_string());
+    }
+}
+
+static UNDERWAY: Mutex<BTreeSet<InjectionId>> = Mutex::new(BTreeSet::new());
+static ENDED: Condvar = Condvar::new();
+
+/// The right to change the world for one injection, there or back. An undo waits for a change that is underway, and a second undo for the first;
+/// then the journal says what is left to do. Other processes are kept out by the journal's lock.
+pub(crate) struct Turn(InjectionId);
+
+impl Turn {
+    pub(crate) fn take(id: &InjectionId) -> Turn {
+        let underway = UNDERWAY.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut underway = ENDED
+            .wait_while(underway, |underway| underway.contains(id))
+            .unwrap_or_else(PoisonError::into_inner);
+        underway.insert(id.clone());
+        Turn(id.clone())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        UNDERWAY
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.0);
+        ENDED.notify_all();
     }
 }
 

@@ -65,7 +65,10 @@ pub(crate) fn run(folder: &Path) -> ExitCode {
         }
         connection.agent.flush().unwrap_or_default();
         connection.agent.fill().unwrap_or_default();
-        while let Ok(Some(message)) = connection.agent.next::<FromAgent>() {
+        for _ in 0..500 {
+            let Ok(Some(message)) = connection.agent.next::<FromAgent>() else {
+                break;
+            };
             say(serde_json::to_string(&message).unwrap_or_default());
         }
         while let Ok(Some(report)) = connection.guard.report() {

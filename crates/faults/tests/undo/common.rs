@@ -1,10 +1,11 @@
 //! What the tests of the undo side share: a run folder with a journal, and processes to act on.
 
-use squall_faults::fault::{FaultKind, Target};
+use squall_faults::fault::{Fault, FaultKind, Target};
 use squall_faults::host::{Host, NoChildren};
-use squall_faults::journal::Journal;
 use squall_faults::journal::record::{About, Writer};
 use squall_faults::journal::state::Phase;
+use squall_faults::journal::{self, Journal};
+use squall_faults::lease::{Lease, LeaseFile};
 use squall_faults::sys::process;
 use squall_model::event::Place;
 use squall_model::id::{InjectionId, RuleId, RunId};
@@ -218,5 +219,64 @@ impl Drop for Sleeper {
         }
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+}
+
+/// A run whose agent has died with one process paused.
+pub struct Abandoned {
+    pub state: PathBuf,
+    pub run_dir: PathBuf,
+    pub sleeper: Sleeper,
+}
+
+impl Abandoned {
+    pub fn new(name: &str) -> Abandoned {
+        let fixture = Fixture::new(name);
+        let sleeper = Sleeper::start();
+        let mut host = fixture.host::<squall_faults::process_pause::ProcessPause>(0);
+        squall_faults::process_pause::ProcessPause::default()
+            .inject(&sleeper.target(), &mut host)
+            .unwrap();
+        drop(host);
+        let (state, run_dir) = (fixture.state.clone(), fixture.run_dir());
+        fixture.abandon();
+        Abandoned {
+            state,
+            run_dir,
+            sleeper,
+        }
+    }
+
+    /// Another process that holds the lock, as a stopped agent does.
+    pub fn hold(&self) -> Sleeper {
+        let script = "exec 9<>journal; flock -n 9 || exit 1; echo ready; exec sleep 60";
+        let holder = Sleeper::spawn(
+            std::process::Command::new("sh")
+                .args(["-c", script])
+                .current_dir(&self.run_dir),
+        );
+        holder.ready();
+        assert!(journal::is_held(&self.run_dir).unwrap());
+        holder.stop();
+        holder
+    }
+
+    /// Writes a lease that ran out `over` ago, or runs on when that is negative.
+    pub fn lease(&self, holder: &ProcessIdentity, over: f64) {
+        let run = squall_faults::recover::run_of(&self.run_dir);
+        let mut lease = Lease::starting_now(run, Duration::ZERO).unwrap();
+        lease.deadline_boot_ns = (lease.deadline_boot_ns as f64 - over * 1e9) as u64;
+        lease.agent = Some(holder.clone());
+        LeaseFile::create(&self.run_dir, &lease).unwrap();
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.sleeper.state() == 'T'
+    }
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.state).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::common::{Fixture, Sleeper, target};
 use squall_faults::crash::BOUNDARIES;
-use squall_faults::fault::{Fault, FaultKind, Target};
+use squall_faults::fault::{FaultKind, Target};
 use squall_faults::file_damage::{Damage, FileDamage};
 use squall_faults::network_partition::NetworkPartition;
 use squall_faults::process_pause::ProcessPause;

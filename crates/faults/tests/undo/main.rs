@@ -13,3 +13,6 @@ mod files;
 mod network;
 mod processes;
 mod recovery;
+mod resources;
+mod superseded;
+mod sweeping;

@@ -286,3 +286,50 @@ fn every_process_fault_tells_what_it_needs() {
         assert!(!info.summary.is_empty() && info.example.starts_with(info.kind));
     }
 }
+
+#[test]
+fn an_undo_that_comes_between_the_record_and_the_act_waits_for_the_act() {
+    use squall_faults::fault::Door;
+    let fixture = Fixture::new("between");
+    let sleeper = Sleeper::start();
+    let mut host = fixture.host::<ProcessPause>(0);
+    let undo = Undo::Continue {
+        process: sleeper.identity.clone(),
+    };
+    let (recorded, is_recorded) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let (sleeper, undo) = (&sleeper, &undo);
+    std::thread::scope(|scope| {
+        let change = scope.spawn(move || {
+            host.change(undo.clone(), "SIGSTOP", &mut || {
+                recorded.send(()).unwrap();
+                may_go_on.recv().unwrap();
+                sleeper.stop();
+                Ok(())
+            })
+            .unwrap();
+            // The undo has begun: nothing more is changed.
+            host.change(undo.clone(), "SIGSTOP", &mut || {
+                sleeper.stop();
+                Ok(())
+            })
+        });
+        is_recorded.recv().unwrap();
+        let undoing =
+            scope.spawn(|| undo_injection(&fixture.journal, &fixture.id(0), "test").unwrap());
+        // Long enough for an undo that does not wait to be over.
+        let deadline = std::time::Instant::now() + Duration::from_millis(100);
+        while std::time::Instant::now() < deadline && !undoing.is_finished() {
+            std::thread::yield_now();
+        }
+        go_on.send(()).unwrap();
+        assert_eq!(undoing.join().unwrap().stuck, None);
+        match change.join().unwrap() {
+            Err(FaultError::Journal { .. }) => {}
+            // The second change came before the undo got its turn, and was undone with the first.
+            Ok(()) => {}
+            Err(error) => panic!("{error}"),
+        }
+    });
+    assert_ne!(sleeper.state(), 'T');
+}

@@ -10,8 +10,8 @@ use squall_model::hook::{
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Lines a second that one connection may send, and how many it may save up.
-const RATE: u64 = 20_000;
-const BURST: u64 = 40_000;
+const RATE: u64 = 10_000;
+const BURST: u64 = 20_000;
 /// Answers that a process does not read: it is cut off beyond this.
 const QUEUE_MAX: usize = 64 * 1024;
 const READ_MAX: usize = 64 * 1024;

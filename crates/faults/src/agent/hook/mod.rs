@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 pub const CONNECTIONS_MAX: usize = 1024;
 /// Bytes read in one turn, from all connections together.
 const TURN_MAX: usize = 1024 * 1024;
+/// Lines a second from all connections together, so that the controller can keep every event that is let through.
+const RATE_ALL: u64 = 20_000;
 const LISTENER: u64 = 0;
 
 /// Names a connection as long as the agent lives.
@@ -74,6 +76,10 @@ pub struct Hooks {
     clients: BTreeMap<ClientId, Client>,
     last: ClientId,
     refused: u64,
+    /// Lines let through since this moment.
+    passed: u64,
+    since_ns: u64,
+    dropped: u64,
 }
 
 impl Hooks {
@@ -107,6 +113,9 @@ impl Hooks {
             clients: BTreeMap::new(),
             last: LISTENER,
             refused: 0,
+            passed: 0,
+            since_ns: 0,
+            dropped: 0,
         })
     }
 
@@ -181,7 +190,15 @@ impl Hooks {
         };
         let mut spoken = Vec::new();
         let read = client.serve(now_ns, &mut spoken);
+        if now_ns.saturating_sub(self.since_ns) >= 1_000_000_000 {
+            (self.since_ns, self.passed) = (now_ns, 0);
+        }
         for word in spoken {
+            self.passed += 1;
+            if self.passed > RATE_ALL && matches!(word, Spoken::Event(_)) {
+                self.dropped += 1;
+                continue;
+            }
             said.push(match word {
                 Spoken::Hello => FromHook::Hello { client: id },
                 Spoken::Event(event) => FromHook::Event { client: id, event },
@@ -243,6 +260,11 @@ impl Hooks {
                 let what = format!("events of the hook in process {}", client.pid);
                 said.push(FromHook::Dropped { what, count });
             }
+        }
+        let count = std::mem::take(&mut self.dropped);
+        if count > 0 {
+            let what = "events of all hooks together".into();
+            said.push(FromHook::Dropped { what, count });
         }
         let count = std::mem::take(&mut self.refused);
         if count > 0 {

@@ -1,0 +1,133 @@
+//! The sweep: finds what carries our names, and leaves alone what it cannot explain.
+
+use crate::common::{Abandoned, Fixture, Sleeper, wait_for};
+use squall_faults::fault::{Fault, Target};
+use squall_faults::file_damage::{Damage, FileDamage};
+use squall_faults::recover::sweep::{Fate, Found, sweep};
+use squall_faults::sys::{nftables, process};
+
+#[test]
+fn a_sweep_ends_what_its_own_dead_runs_left_and_nothing_that_it_cannot_explain() {
+    let run = Abandoned::new("sweep");
+    let name = run
+        .run_dir
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let start = |mark: &str, run: &str| {
+        let mark = crate::common::mark(mark);
+        let process = Sleeper::spawn(
+            std::process::Command::new("sleep")
+                .arg("60")
+                .env("SQUALL_WORKLOAD", &mark)
+                .env("SQUALL_RUN", run),
+        );
+        wait_for("the mark", || {
+            process::variable(process.pid(), "SQUALL_RUN").is_some()
+        });
+        (mark, process)
+    };
+    let (ours, dead) = start("swept", &name);
+    let (theirs, stranger) = start("stranger", "a-run-of-somebody-else");
+    let fate = |found: &[Found], mark: &str| {
+        found
+            .iter()
+            .find(|one| one.what.contains(mark))
+            .map(|one| one.fate.clone())
+    };
+    let holder = run.hold();
+    assert_eq!(
+        fate(&sweep(&run.state, false).unwrap(), &ours),
+        Some(Fate::Live)
+    );
+    assert!(process::identity(dead.pid()).unwrap().is_some());
+    drop(holder);
+    let found = sweep(&run.state, false).unwrap();
+    assert_eq!(fate(&found, &ours), Some(Fate::Removed));
+    assert_eq!(fate(&found, &theirs), Some(Fate::Unattributed));
+    assert_eq!(process::identity(dead.pid()).unwrap(), None);
+    assert!(process::identity(stranger.pid()).unwrap().is_some());
+}
+
+#[test]
+fn a_sweep_restores_a_file_whose_journal_was_lost() {
+    let fixture = Fixture::new("lost-journal");
+    let path = fixture.state.join("checkpoint");
+    std::fs::write(&path, vec![7u8; 10_000]).unwrap();
+    let damage = FileDamage {
+        damage: Damage::Delete {},
+        limit: None,
+    };
+    damage
+        .inject(
+            &Target::File { path: path.clone() },
+            &mut fixture.host::<FileDamage>(0),
+        )
+        .unwrap();
+    let (state, run_dir) = (fixture.state.clone(), fixture.run_dir());
+    fixture.abandon();
+    std::fs::remove_file(run_dir.join("journal")).unwrap();
+    let found = sweep(&state, false).unwrap();
+    let ours: Vec<_> = found
+        .iter()
+        .filter(|one| one.what.contains("without a journal"))
+        .collect();
+    assert_eq!((ours.len(), &ours[0].fate), (1, &Fate::Removed));
+    assert_eq!(std::fs::read(&path).unwrap(), vec![7u8; 10_000]);
+    std::fs::remove_dir_all(state).unwrap();
+}
+
+/// Run in namespaces of its own: a forced sweep looks at everything there is.
+#[test]
+#[ignore = "run by the test below, where nothing else can be swept"]
+fn forced_sweep_in_a_world_of_its_own() {
+    let state = std::env::temp_dir().join(format!("squall-forced-{}", std::process::id()));
+    std::fs::create_dir_all(&state).unwrap();
+    let stranger = Sleeper::marked(&["sleep", "60"], "a-lost-run");
+    wait_for("the mark", || {
+        process::variable(stranger.pid(), "SQUALL_WORKLOAD").is_some()
+    });
+    let mut command = std::process::Command::new("sleep");
+    let unmarked = Sleeper::spawn(command.arg("60").env("SQUALL_RUN", "a-lost-run"));
+    wait_for("the name", || {
+        process::variable(unmarked.pid(), "SQUALL_RUN").is_some()
+    });
+    nftables::transact(&[
+        nftables::new_table("squall_aaaaaaaa"),
+        nftables::new_table("not_ours"),
+    ])
+    .unwrap();
+    let fates = |force| -> Vec<Fate> {
+        sweep(&state, force)
+            .unwrap()
+            .into_iter()
+            .map(|one| one.fate)
+            .collect()
+    };
+    assert_eq!(fates(false), vec![Fate::Unattributed; 3]);
+    assert!(process::identity(stranger.pid()).unwrap().is_some());
+    assert_eq!(fates(true), vec![Fate::Removed; 3]);
+    assert_eq!(process::identity(stranger.pid()).unwrap(), None);
+    assert_eq!(nftables::tables().unwrap(), [(1, "not_ours".to_owned())]);
+    assert_eq!(fates(true), []);
+    std::fs::remove_dir_all(state).unwrap();
+}
+
+#[test]
+fn a_forced_sweep_removes_what_nobody_explains_and_nothing_else() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: namespaces of its own need root");
+        return;
+    }
+    // Without the cgroup mounts and with a process table and a network of its own, it cannot reach what other people run here.
+    let script = "umount -R /sys/fs/cgroup 2>/dev/null; exec \"$0\" --exact sweeping::forced_sweep_in_a_world_of_its_own --ignored";
+    let status = std::process::Command::new("unshare")
+        .args(["-pfmn", "--mount-proc", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
