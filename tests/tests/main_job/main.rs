@@ -80,10 +80,7 @@ fn short_demo() -> anyhow::Result<String> {
     shipped::changed(
         &shipped::text(shipped::DEMO)?,
         &[
-            (
-                "--step-sleep-ms 6",
-                "--steps-per-epoch 8 --step-sleep-ms 5",
-            ),
+            ("--step-sleep-ms 6", "--steps-per-epoch 8 --step-sleep-ms 5"),
             ("baseline: 300ms", "baseline: 50ms"),
         ],
     )
