@@ -23,8 +23,8 @@ pub mod undo;
 
 // One fault, one file, one line.
 pub mod cpu_pressure;
-pub mod memory_pressure;
 pub mod file_damage;
+pub mod memory_pressure;
 pub mod network_partition;
 pub mod process_kill;
 pub mod process_pause;
