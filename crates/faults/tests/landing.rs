@@ -1,5 +1,7 @@
 //! Faults land where they are aimed at, in a real process tree.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 mod run;
 
 use run::Run;
