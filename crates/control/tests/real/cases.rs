@@ -167,6 +167,15 @@ fn a_pause_lands_is_undone_and_the_run_holds() {
     let events = events(&conclusion);
     assert!(events.iter().any(|e| matches!(e.body, Body::Landed { .. })));
     assert!(events.iter().any(|e| matches!(e.body, Body::Undone { .. })));
+    let at = |wanted: fn(&Body) -> bool| {
+        events
+            .iter()
+            .find(|e| wanted(&e.body))
+            .map_or(0, |e| e.t_ns)
+    };
+    let lasted = at(|body| matches!(body, Body::UndoBegun { .. }))
+        - at(|body| matches!(body, Body::Landed { .. }));
+    assert!(lasted >= 490_000_000, "it was cut short: {lasted} ns");
     assert_eq!(state_of(pid), Some('S'), "it runs again");
     let run = StoredRun::open(&conclusion.run_dir).expect("opened");
     let rss = run
@@ -204,7 +213,7 @@ fn training_is_seen_through_its_log_and_its_reference_compared() {
         "version: 1\ntitle: a pause while training\nbaseline: 100ms\nworkload:\n  training:\n    run: \"sh t.sh\"\n    reference: true\n    events:\n      \
          - {event: epoch-end, pattern: 'epoch (?P<epoch>\\d+) step (?P<step>\\d+) loss (?P<loss>[0-9.]+)'}\n      \
          - {event: step-end, pattern: 'epoch (?P<epoch>\\d+) step (?P<step>\\d+) loss (?P<loss>[0-9.]+)'}\n\
-         method:\n  - process-pause: {target: {workload: true}, at: {epoch: 4}, for: 300ms}\nexpect:\n  - completes: {}\ntime-limit: 60s\n",
+         method:\n  - process-pause: {target: {workload: true}, at: {time: 300ms}, for: 300ms}\nexpect:\n  - completes: {}\ntime-limit: 60s\n",
     );
     let conclusion = play(&scratch.0.join("state"), &file);
     assert_eq!(conclusion.exit, Exit::Held, "{}", told(&conclusion));
@@ -216,11 +225,11 @@ fn training_is_seen_through_its_log_and_its_reference_compared() {
             .count()
     };
     assert_eq!((of(true), of(false)), (16, 16));
-    let landed = events.iter().find_map(|e| match &e.body {
-        Body::Landed { place, .. } => Some(place.clone()),
-        _ => None,
-    });
-    assert!(landed.is_some_and(|place| place.epoch >= Some(4)));
+    assert!(
+        events
+            .iter()
+            .any(|e| matches!(&e.body, Body::Landed { place, .. } if place.epoch.is_some()))
+    );
     assert!(events.iter().any(|e| matches!(
         e.body,
         Body::StageEntered {
