@@ -11,6 +11,7 @@ use crate::same_result::{SameResult, Sameness};
 use crate::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use squall_model::event::Stage;
 use squall_model::experiment::{Expect, ResultKind, StepCount};
 use squall_model::units::Span;
 
@@ -144,12 +145,11 @@ impl Findings<'_> {
             let why = it.because.clone().unwrap_or_default();
             let words = format!("after injection {}: {why}", it.injection);
             let watched = self.watched_until().saturating_sub(it.start_ns);
-            // A workload that ended in between will not catch up any more.
-            let ended = self
-                .log
-                .work
-                .ended
-                .is_some_and(|ended| ended.t_ns >= it.start_ns);
+            // A workload that ended by itself in between will not catch up any more.
+            let ended = self.log.work.ended.is_some_and(|ended| {
+                let ours = self.log.entered(Stage::Undo);
+                ended.t_ns >= it.start_ns && ours.is_none_or(|undo| ended.t_ns <= undo)
+            });
             return if (ended && !self.cut_short()) || watched > limit {
                 deviated(words)
             } else {
@@ -245,6 +245,14 @@ impl Findings<'_> {
         let words = format!("{lost}{bound}");
         if worst > limit {
             return deviated(words);
+        }
+        // Each record that was dropped may have been the end of one more step.
+        let dropped = crate::same_result::dropped_in_run(self.log);
+        if worst.saturating_add(dropped) > limit {
+            return inconclusive(format!(
+                "{words}, but {} training records were dropped and may have been more steps",
+                num::thousands(dropped)
+            ));
         }
         match self.recoveries.iter().find(|it| it.lost.is_none()) {
             Some(it) => inconclusive(format!(

@@ -28,3 +28,4 @@ pub mod verdict;
 mod words;
 
 pub use conclude::conclude;
+pub use report::report_schema;

@@ -86,3 +86,40 @@ pub struct Recovery {
     /// What else a reader has to know.
     pub notes: Vec<String>,
 }
+
+/// Names of the stretches that end with each moment of a restart, in order.
+const STRETCHES: [(&str, &str); 6] = [
+    ("detected", "detect"),
+    ("torn-down", "tear down"),
+    ("started", "start"),
+    ("loaded", "load"),
+    ("back-to-work", "first step"),
+    ("caught-up", "replay"),
+];
+
+/// Fills in the stretches from the moments.
+pub(crate) fn finish(mut recovery: Recovery, t0: u64) -> Recovery {
+    let went_on = recovery.outcome == Outcome::WentOn;
+    let (mut from, mut next) = (t0, 0);
+    for mark in &recovery.marks {
+        let at = STRETCHES
+            .iter()
+            .position(|(what, _)| *what == mark.what)
+            .unwrap_or(next);
+        let names: Vec<&str> = STRETCHES[next.min(at)..=at]
+            .iter()
+            .map(|(_, name)| *name)
+            .collect();
+        recovery.segments.push(Segment {
+            name: if went_on {
+                "stall".into()
+            } else {
+                names.join(" + ")
+            },
+            duration_ns: mark.t_ns - from,
+        });
+        (from, next) = (mark.t_ns, at + 1);
+    }
+    recovery.total_ns = from - t0;
+    recovery
+}

@@ -5,7 +5,7 @@ use crate::lineage::{Attempt, Lineage, StepEnd};
 use crate::lives::Unit;
 use crate::log::{Injected, Log};
 use crate::num;
-use crate::recovery::{Mark, Outcome, Recovery, Segment};
+use crate::recovery::{Mark, Outcome, Recovery, finish};
 use squall_model::id::InjectionId;
 
 /// The recovery after each injection that landed, in the order in which they began.
@@ -88,6 +88,7 @@ impl Story<'_> {
         let mut ends = later.iter().flat_map(|it| it.steps.iter());
         let back = ends.clone().next().copied();
         let caught = ends.find(|end| end.step > goal).copied();
+        let caught = caught.or_else(|| self.caught_up_at_the_end(later, goal));
         recovery.marks = self.marks(t0, after, back, caught);
         let until = caught.map_or(u64::MAX, |end| end.t_ns);
         recovery.restarts = later.iter().filter(|it| it.start_ns <= until).count() as u32;
@@ -120,6 +121,19 @@ impl Story<'_> {
             ));
         }
         finish(recovery, t0)
+    }
+
+    /// Where there is no step beyond the last completed one because it was the job's last, reaching that one again is
+    /// enough, or loading a state that holds it; the workload's clean end vouches for it.
+    fn caught_up_at_the_end(&self, later: &[Attempt], goal: u64) -> Option<StepEnd> {
+        self.log.work.ended.filter(|ended| ended.exit == Some(0))?;
+        let again = later.iter().flat_map(|it| it.steps.iter());
+        let again = again.copied().find(|end| end.step == goal);
+        let loaded = later.iter().filter_map(|it| it.loaded);
+        let loaded = loaded
+            .map(|(step, t_ns)| StepEnd { step, t_ns })
+            .find(|state| state.step == goal);
+        again.or(loaded)
     }
 
     fn count_losses(&self, recovery: &mut Recovery, index: usize) {
@@ -354,40 +368,4 @@ fn not_measured(injection: &Injected<'_>, unit: Unit, why: &str) -> Recovery {
         because: Some(why.to_owned()),
         ..empty(injection, unit, Outcome::NotMeasured)
     }
-}
-
-/// Names of the stretches that end with each moment of a restart, in order.
-const STRETCHES: [(&str, &str); 6] = [
-    ("detected", "detect"),
-    ("torn-down", "tear down"),
-    ("started", "start"),
-    ("loaded", "load"),
-    ("back-to-work", "first step"),
-    ("caught-up", "replay"),
-];
-
-fn finish(mut recovery: Recovery, t0: u64) -> Recovery {
-    let went_on = recovery.outcome == Outcome::WentOn;
-    let (mut from, mut next) = (t0, 0);
-    for mark in &recovery.marks {
-        let at = STRETCHES
-            .iter()
-            .position(|(what, _)| *what == mark.what)
-            .unwrap_or(next);
-        let names: Vec<&str> = STRETCHES[next.min(at)..=at]
-            .iter()
-            .map(|(_, name)| *name)
-            .collect();
-        recovery.segments.push(Segment {
-            name: if went_on {
-                "stall".into()
-            } else {
-                names.join(" + ")
-            },
-            duration_ns: mark.t_ns - from,
-        });
-        (from, next) = (mark.t_ns, at + 1);
-    }
-    recovery.total_ns = from - t0;
-    recovery
 }

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_model::event::Stage;
 use squall_model::exit::Exit;
+use std::collections::BTreeMap;
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -177,20 +178,19 @@ fn life(findings: &Findings<'_>) -> Vec<Reason> {
         });
     }
     if !log.reached(Stage::Method) {
-        let last = log
-            .probes
-            .iter()
-            .rev()
-            .find(|it| it.stage == Some(Stage::SteadyState));
-        if let Some(probe) = last.filter(|it| !it.held) {
-            reasons.push(Reason {
-                exit: Exit::NotSteady,
-                words: format!(
-                    "the system was not steady, so nothing was injected: {}: {}",
-                    probe.check, probe.measured
-                ),
-            });
+        // The last probe of each check decides.
+        let mut last = BTreeMap::new();
+        let probes = log.probes.iter();
+        for probe in probes.filter(|it| it.stage == Some(Stage::SteadyState)) {
+            last.insert(probe.check, probe);
         }
+        reasons.extend(last.values().filter(|it| !it.held).map(|it| Reason {
+            exit: Exit::NotSteady,
+            words: format!(
+                "the system was not steady, so nothing was injected: {}: {}",
+                it.check, it.measured
+            ),
+        }));
     }
     reasons
 }

@@ -3,12 +3,16 @@
 //! Threads and channels; prints nothing. Whoever drives it hands in an observer and gets a conclusion.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod board;
 pub mod clock;
 pub mod doctor;
 pub mod monitor;
+pub mod policy_files;
+pub mod prepare;
 pub mod probe;
 pub mod run;
+pub mod status;
 pub mod store;
 
 #[cfg(test)]

@@ -41,6 +41,17 @@ fn the_text_of_every_kind_of_run() {
 }
 
 #[test]
+fn text_fits_into_eighty_columns() {
+    for (name, run) in all() {
+        for line in text::full(&conclude(&run), None).lines() {
+            // A word that is longer than a line stands alone beside the label.
+            let lone = line.get(10..).is_some_and(|rest| !rest.contains(' '));
+            assert!(lone || line.chars().count() <= 80, "{name}: {line}");
+        }
+    }
+}
+
+#[test]
 fn the_last_lines_of_a_run() {
     insta::assert_snapshot!(
         "ending_held",

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 fn any_run() -> impl Strategy<Value = Run> {
     (0u64..6, any::<bool>(), 0u64..200).prop_flat_map(|(kills, hook, jitter)| {
-        proptest::collection::vec((2u64..STEPS - 1, 0u64..3_000), kills as usize)
+        proptest::collection::vec((1u64..STEPS + 1, 0u64..3_000), kills as usize)
             .prop_map(move |plan| random_run(&plan, hook, jitter))
     })
 }

@@ -6,6 +6,7 @@
 )]
 
 mod acts;
+mod edges;
 mod forms;
 mod golden;
 mod kills;

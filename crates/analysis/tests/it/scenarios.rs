@@ -172,6 +172,12 @@ pub(crate) fn not_steady() -> Run {
         measured: "no epoch for 31 s".into(),
         value: None,
     });
+    sim.say(Body::Probed {
+        check: "steady-state/disk".into(),
+        held: true,
+        measured: "12 GiB free".into(),
+        value: None,
+    });
     sim.say(Body::RunEnded {
         exit: Exit::NotSteady,
         by: "controller".into(),

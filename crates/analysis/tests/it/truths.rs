@@ -8,10 +8,11 @@ use squall_analysis::expect::Judgement;
 use squall_analysis::recovery::Outcome;
 use squall_analysis::run::{Checkpoint, Run};
 use squall_analysis::same_result::Sameness;
-use squall_model::event::Body;
+use squall_model::event::{Body, Stage};
 use squall_model::exit::Exit;
 use squall_model::experiment::{AtLeast, Expect, LostSteps, StepCount};
-use squall_model::units::Percent;
+use squall_model::units::{Percent, Span};
+use std::time::Duration;
 
 #[test]
 fn every_kind_of_run_ends_with_its_exit_code() {
@@ -290,6 +291,68 @@ fn lost_steps_are_judged_against_the_bound() {
 }
 
 #[test]
+fn records_that_were_dropped_may_have_been_lost_steps() {
+    let judged = |what: &str, count, most| {
+        let mut run = held();
+        let last = run.events.len() - 1;
+        run.events[last - 1].body = Body::Dropped {
+            what: what.into(),
+            count,
+        };
+        run.ask.expect = vec![Expect::LostSteps(LostSteps {
+            at_most: StepCount::Steps(most),
+        })];
+        conclude(&run).expectations[0].judgement
+    };
+    assert_eq!(judged("training events", 2, 5), Judgement::Inconclusive);
+    assert_eq!(judged("training events", 2, 6), Judgement::Held);
+    assert_eq!(judged("training events", 2, 3), Judgement::Deviated);
+    assert_eq!(
+        judged("samples that the store could not take", 9, 4),
+        Judgement::Held
+    );
+}
+
+#[test]
+fn a_job_that_squall_ended_before_the_limit_was_over_is_not_said_to_have_failed() {
+    let mut run = given_up();
+    let ended = run
+        .events
+        .iter()
+        .position(|it| {
+            matches!(
+                it.body,
+                Body::WorkloadEnded {
+                    reference: false,
+                    ..
+                }
+            )
+        })
+        .unwrap();
+    let undo = run
+        .events
+        .iter()
+        .position(|it| it.body == Body::StageEntered { stage: Stage::Undo })
+        .unwrap();
+    run.ask.expect.truncate(1);
+    assert_eq!(
+        conclude(&run).expectations[0].judgement,
+        Judgement::Deviated
+    );
+    let t_ns = run.events[ended].t_ns;
+    let bodies = (
+        run.events[ended].body.clone(),
+        run.events[undo].body.clone(),
+    );
+    (run.events[undo].body, run.events[ended].body) = bodies;
+    run.events[ended].t_ns = t_ns - 1;
+    assert_eq!(
+        conclude(&run).expectations[0].judgement,
+        Judgement::Inconclusive
+    );
+}
+
+#[test]
 fn effective_training_time_counts_kept_steps_only() {
     let report = conclude(&held());
     let time = report
@@ -331,21 +394,17 @@ fn a_pause_is_a_stall_and_not_a_restart() {
 }
 
 #[test]
-fn steps_counted_anew_in_each_epoch_are_refused_by_name() {
-    let mut run = log_only();
-    for event in &mut run.events {
-        if let Body::Training { event, .. } = &mut event.body
-            && event.kind == "step-end"
-        {
-            event.step = event.step.map(|step| (step - 1) % STEPS_PER_EPOCH + 1);
-        }
-    }
-    let report = conclude(&run);
-    assert!(
-        report
-            .recoveries
-            .iter()
-            .all(|it| it.outcome == Outcome::NotMeasured && it.lost.is_none())
-    );
-    assert!(report.data_quality.not_concluded[0].contains("counted anew in each epoch"));
+fn a_recovery_is_judged_against_its_limit_from_the_injection_on() {
+    let judged = |limit_ms| {
+        let mut run = held();
+        run.ask.expect = vec![Expect::RecoveredWithin(Span(Duration::from_millis(
+            limit_ms,
+        )))];
+        conclude(&run).expectations.remove(0).judgement
+    };
+    // Loaded after 600 ms, first step 20 ms later; then four steps of 100 ms and a save of 16 ms before the last.
+    let took = conclude(&held()).recoveries[0].caught_up_ns.unwrap() / MS;
+    assert_eq!(took, 600 + 120 + 3 * 100 + 116);
+    assert_eq!(judged(took), Judgement::Held);
+    assert_eq!(judged(took - 1), Judgement::Deviated);
 }

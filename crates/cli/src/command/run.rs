@@ -19,7 +19,10 @@ const LEASE: Duration = Duration::from_secs(5);
 pub(crate) fn run(arguments: &Run) -> Outcome {
     let prepared = plan::prepare(&arguments.file, arguments.seed)?;
     if arguments.format == Format::Text {
-        eprint!("{}", plan::text(&prepared, crate::output::Stream::Error));
+        eprint!(
+            "{}",
+            plan::text(&prepared.plan, crate::output::Stream::Error)
+        );
     }
     if !arguments.yes && !confirmed()? {
         eprintln!("nothing was done");

@@ -15,8 +15,7 @@ use crate::store::{Store, StoreError};
 use squall_faults::protocol::ToAgent;
 use squall_model::event::{Body, Event, Stage};
 use squall_model::exit::Exit;
-use squall_model::id::{InjectionId, RuleId};
-use std::collections::BTreeSet;
+use squall_model::id::InjectionId;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -89,7 +88,6 @@ pub(super) struct Conductor<'a> {
     pub(super) steady: Option<Checks>,
     pub(super) abort: Option<Checks>,
     pub(super) monitor: Option<Monitor>,
-    pub(super) ended_rules: BTreeSet<RuleId>,
     pub(super) tracker: Tracker,
     pub(super) ends: Ends,
     pub(super) halt: Option<Halt>,
@@ -225,9 +223,6 @@ impl Conductor<'_> {
     fn written(&mut self, event: &Event) {
         self.board.note(event);
         self.tracker.note(event);
-        if let Body::RuleEnded { rule, .. } = &event.body {
-            self.ended_rules.insert(*rule);
-        }
         self.observer.event(event);
     }
 

@@ -15,7 +15,7 @@ const WARM_UP: Duration = Duration::from_secs(60);
 /// How long the agent may take to start or end a workload.
 const START: Duration = Duration::from_secs(30);
 /// How long the agent may take to tell that rules have ended, once the workload has.
-const RULES_END: Duration = Duration::from_secs(3);
+const RULES_END: Duration = Duration::from_secs(4);
 
 impl Conductor<'_> {
     /// From the start of monitors to the end of the method. What ends it early stands in `halt`.
@@ -245,7 +245,7 @@ impl Conductor<'_> {
                 return true;
             }
             let now = it.board.clock.elapsed();
-            for id in play.advance(now, &it.ended_rules.clone()) {
+            for id in play.advance(now, &it.tracker.done_rules()) {
                 it.arm(id, last_epoch);
             }
             play.is_done()
@@ -253,7 +253,8 @@ impl Conductor<'_> {
         if done == Waited::Done && !play.is_done() {
             let all: Vec<_> = self.script.rules.iter().map(|rule| rule.id).collect();
             self.until(RULES_END, |it| {
-                all.iter().all(|rule| it.ended_rules.contains(rule))
+                all.iter()
+                    .all(|rule| it.tracker.done_rules().contains(rule))
             });
         }
     }

@@ -291,7 +291,8 @@ fn well_behaved(mut also: impl FnMut(&ToAgent, &mut Stage0) + Send + 'static) ->
                     process: None,
                     out: spec.out.to_string_lossy().into_owned(),
                 });
-                for step in 1..=50u64 {
+                let steps = if spec.reference { 50 } else { 200 };
+                for step in 1..=steps {
                     stage.step(
                         step * 20,
                         spec.reference,
@@ -345,9 +346,10 @@ fn well_behaved(mut also: impl FnMut(&ToAgent, &mut Stage0) + Send + 'static) ->
 
 fn kills(word: &ToAgent, stage: &mut Stage0) {
     if matches!(word, ToAgent::Arm(_)) {
-        stage.event(begun(Class::OneShot));
-        stage.event(landed());
+        // As the real agent does: the trigger's end is told before the injection's beginning.
         stage.event(rule_ended());
+        stage.event_after(30, begun(Class::OneShot));
+        stage.event_after(40, landed());
     }
 }
 
@@ -905,13 +907,39 @@ fn what_is_stuck_outranks_everything() {
 }
 
 #[test]
-fn what_lasts_is_undone_before_the_recovery_is_watched() {
+fn a_step_lasts_as_long_as_its_injection_though_its_trigger_ends_at_once() {
+    let outcome = play(
+        script(),
+        well_behaved(|word, stage| {
+            if matches!(word, ToAgent::Arm(_)) {
+                stage.event(rule_ended());
+                stage.event_after(200, begun(Class::Lasting));
+                stage.event_after(220, landed());
+                stage.event_after(900, undo_begun());
+                stage.event_after(910, undone());
+            }
+            assert!(!matches!(word, ToAgent::Undo { .. }), "it was cut short");
+        }),
+    );
+    assert_eq!(outcome.exit(), Exit::Held);
+    let at =
+        |wanted: fn(&Body) -> bool| outcome.events.iter().position(|event| wanted(&event.body));
+    let undone = at(|body| matches!(body, Body::Undone { .. }));
+    let undo_stage = at(|body| matches!(body, Body::StageEntered { stage: Stage::Undo }));
+    assert!(undone.is_some() && undone < undo_stage);
+}
+
+#[test]
+fn what_lasts_when_the_workload_ends_is_undone_before_the_recovery() {
     let outcome = play(
         script(),
         well_behaved(|word, stage| {
             pauses(word, stage);
             match word {
-                ToAgent::Arm(_) => stage.event(rule_ended()),
+                ToAgent::Arm(_) => {
+                    stage.event(rule_ended());
+                    stage.event_after(300, ended(0));
+                }
                 ToAgent::Undo { injection } => {
                     assert_eq!(*injection, id());
                     stage.event(undo_begun());

@@ -3,26 +3,58 @@
 use super::observer::{LOSS_HISTORY, Live};
 use crate::board::Board;
 use squall_model::event::{Body, Event, RunState};
-use squall_model::id::RuleId;
-use std::collections::{BTreeMap, VecDeque};
+use squall_model::id::{InjectionId, RuleId};
+use squall_model::syntax::Class;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Steps a second are taken over this long.
 const SPEED_OVER: Duration = Duration::from_secs(5);
 
+/// After a rule has ended, its last injection may still be on its way: the trigger's end is told before the injection's beginning.
+const LAST_WORD: Duration = Duration::from_secs(2);
+/// One occasion may act on several targets, one right after the other.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// A rule as its events tell it.
+#[derive(Debug, Default)]
+struct Life {
+    ended: Option<Instant>,
+    last_word: Option<Instant>,
+    spoke_since_end: bool,
+    /// Injections that are neither over nor stuck.
+    open: BTreeSet<InjectionId>,
+}
+
+impl Life {
+    /// It has ended, and so has every injection of it.
+    fn is_done(&self) -> bool {
+        self.ended.is_some_and(|ended| {
+            let quiet = self.last_word.is_none_or(|last| last.elapsed() >= QUIET);
+            self.open.is_empty() && quiet && (self.spoke_since_end || ended.elapsed() >= LAST_WORD)
+        })
+    }
+
+    fn spoke(&mut self) {
+        self.last_word = Some(Instant::now());
+        self.spoke_since_end |= self.ended.is_some();
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
+    rules: BTreeMap<RuleId, Life>,
+    one_shots: BTreeSet<InjectionId>,
     /// Rules that were sent, in order, and not yet answered.
     sent: VecDeque<RuleId>,
     aims: BTreeMap<RuleId, String>,
     loss: VecDeque<f64>,
     speed: VecDeque<(Instant, u64)>,
     high_step: u64,
-    /// The highest step when an injection last landed, with its time.
-    landed: Option<(u64, u64)>,
+    /// The highest step when an injection last landed.
+    landed_at: Option<u64>,
     /// Injections that landed.
     pub(super) landings: u64,
-    last_ns: u64,
 }
 
 impl Tracker {
@@ -41,8 +73,54 @@ impl Tracker {
         self.aims.contains_key(&rule)
     }
 
+    /// Rules that have ended together with all their injections.
+    pub(super) fn done_rules(&self) -> BTreeSet<RuleId> {
+        let done = self.rules.iter().filter(|(_, life)| life.is_done());
+        done.map(|(rule, _)| *rule).collect()
+    }
+
+    fn note_rules(&mut self, body: &Body) {
+        match body {
+            Body::RuleEnded { rule, because } => {
+                let life = self.rules.entry(*rule).or_default();
+                life.ended.get_or_insert_with(Instant::now);
+                // What was never armed has nothing on its way.
+                life.spoke_since_end |= because.starts_with("refused: ");
+            }
+            Body::Skipped { rule, .. } => self.rules.entry(*rule).or_default().spoke(),
+            Body::InjectionBegun {
+                injection,
+                rule,
+                class,
+                ..
+            } => {
+                let life = self.rules.entry(*rule).or_default();
+                life.spoke();
+                life.open.insert(injection.clone());
+                if *class == Class::OneShot {
+                    self.one_shots.insert(injection.clone());
+                }
+            }
+            Body::Landed { injection, .. } | Body::NotLanded { injection, .. }
+                if self.one_shots.contains(injection) =>
+            {
+                self.close(injection);
+            }
+            Body::Undone { injection, .. } | Body::Stuck { injection, .. } => self.close(injection),
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, injection: &InjectionId) {
+        for life in self.rules.values_mut() {
+            if life.open.remove(injection) {
+                life.spoke();
+            }
+        }
+    }
+
     pub(super) fn note(&mut self, event: &Event) {
-        self.last_ns = event.t_ns;
+        self.note_rules(&event.body);
         match &event.body {
             Body::Armed { rule, aim, .. } => {
                 self.sent.retain(|sent| sent != rule);
@@ -53,7 +131,7 @@ impl Tracker {
             }
             Body::Landed { .. } => {
                 self.landings += 1;
-                self.landed = Some((event.t_ns, self.high_step));
+                self.landed_at = Some(self.high_step);
             }
             Body::WorkloadStarted { .. } => {
                 self.high_step = 0;
@@ -76,7 +154,7 @@ impl Tracker {
 
     /// Training has passed the step it had reached when an injection last landed.
     pub(super) fn has_caught_up(&self) -> bool {
-        self.landed.is_none_or(|(_, high)| self.high_step > high)
+        self.landed_at.is_none_or(|high| self.high_step > high)
     }
 
     pub(super) fn live(&mut self, board: &Board, state: &RunState, lease_left: Duration) -> Live {

@@ -19,7 +19,6 @@ use squall_faults::protocol::{FromAgent, ToAgent, VERSION};
 use squall_model::event::{Body, Event, Stage};
 use squall_model::exit::Exit;
 use squall_model::id::{InjectionId, RunId};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -136,7 +135,6 @@ pub fn conduct(request: Request<'_>) -> Result<Conclusion, RunError> {
         steady: None,
         abort: None,
         monitor: None,
-        ended_rules: BTreeSet::new(),
         tracker: Tracker::default(),
         ends: Ends::default(),
         halt: None,

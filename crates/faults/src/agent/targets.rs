@@ -111,12 +111,25 @@ fn choose(mut found: Vec<Proc>, most: usize, scope: &Scope) -> Vec<Proc> {
 fn process_target(process: &Proc, rank: Option<u32>) -> Option<Target> {
     let identity =
         procs::identity(process.pid).filter(|found| found.start_time == process.start_time)?;
-    let command: String = procs::command(process.pid).chars().take(120).collect();
+    let command = short(&procs::command(process.pid));
     Some(Target::Process {
         identity,
         rank,
         command,
     })
+}
+
+/// The program's name and its first words: enough to recognise a process by.
+fn short(command: &str) -> String {
+    const WORDS: usize = 40;
+    let (program, rest) = command.split_once(' ').unwrap_or((command, ""));
+    let program = program.rsplit('/').next().unwrap_or(program);
+    let text = format!("{program} {rest}");
+    let text = text.trim_end();
+    match text.char_indices().nth(WORDS) {
+        Some((end, _)) => format!("{}…", text[..end].trim_end()),
+        None => text.to_owned(),
+    }
 }
 
 fn alive(process: &Proc) -> bool {
