@@ -113,20 +113,20 @@ pub struct Ended {
 }
 
 /// A cell in progress.
-struct Stage {
-    cell: Cell,
-    cause: &'static Cause,
-    recipe: Option<&'static Recipe>,
-    prey: Prey,
-    squall: Squall,
-    points: Points,
-    cgroups: Cgroups,
-    reaper: Reaper,
-    scope: Scope,
-    before: HostSnapshot,
+pub(super) struct Stage {
+    pub(super) cell: Cell,
+    pub(super) cause: &'static Cause,
+    pub(super) recipe: Option<&'static Recipe>,
+    pub(super) prey: Prey,
+    pub(super) squall: Squall,
+    pub(super) points: Points,
+    pub(super) cgroups: Cgroups,
+    pub(super) reaper: Reaper,
+    pub(super) scope: Scope,
+    pub(super) before: HostSnapshot,
     /// Told in every error.
-    struck: Struck,
-    state: String,
+    pub(super) struck: Struck,
+    pub(super) state: String,
 }
 
 /// Runs a cell here. This process must be the first of its namespaces.
@@ -140,7 +140,7 @@ pub fn run(cell: &Cell, program: &Path) -> Ended {
         blind: BTreeMap::new(),
         took_ms: 0,
     };
-    match Stage::set(cell, program) {
+    match Stage::set(cell, program, Size::Small) {
         Err(error) => ended.verdict = Verdict::Failed(format!("{error:#}")),
         Ok(mut stage) => {
             ended.verdict = stage.play().unwrap_or_else(|error| {
@@ -181,7 +181,7 @@ pub fn cgroup_name(token: &str) -> String {
 pub const TOKEN: &str = "SQUALL_CELL_TOKEN";
 
 impl Stage {
-    fn set(cell: &Cell, program: &Path) -> anyhow::Result<Self> {
+    pub(super) fn set(cell: &Cell, program: &Path, size: Size) -> anyhow::Result<Self> {
         ensure!(
             std::process::id() == 1,
             "a cell must be the first process of a pid namespace of its own"
@@ -194,7 +194,8 @@ impl Stage {
         for folder in [&state, &logs, &place] {
             fs::create_dir(folder)?;
         }
-        sandbox::tmpfs(&state.to_string_lossy(), "24m")?;
+        let room = if size == Size::Small { "24m" } else { "256m" };
+        sandbox::tmpfs(&state.to_string_lossy(), room)?;
         let cause = Cause::named(&cell.cause)
             .with_context(|| format!("there is no cause {}", cell.cause))?;
         let found = if cell.fault == WORKLOAD {
@@ -203,7 +204,7 @@ impl Stage {
             Some(recipe(&cell.fault)?)
         };
         let prepare = found.map_or(recipe("cpu-pressure")?.prepare, |recipe| recipe.prepare);
-        let prey = prepare(&place, Size::Small)?;
+        let prey = prepare(&place, size)?;
         let cgroups = Cgroups::create(&cgroup_name(&std::env::var(TOKEN).unwrap_or_default()));
         let mut scope = prey
             .watched(Scope::host(), !cell.is_one_shot())
@@ -361,7 +362,11 @@ impl Stage {
     }
 
     /// Waits until none of the processes of ours is left that counts and is not stopped by us.
-    fn settle(&mut self, until: &str, counts: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    pub(super) fn settle(
+        &mut self,
+        until: &str,
+        counts: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<()> {
         let deadline = Instant::now() + LIMIT;
         loop {
             self.reaper.reap();
@@ -450,15 +455,7 @@ impl Stage {
 
     /// Compares the host with the one before, and asks `status` whether it knows of anything outstanding.
     fn judge(&mut self) -> anyhow::Result<Verdict> {
-        let deadline = Instant::now() + Duration::from_secs(2);
-        let left = loop {
-            self.reaper.reap();
-            let left = self.left()?;
-            if left.is_empty() || Instant::now() >= deadline {
-                break left;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
+        let left = self.left_at_last()?;
         if !left.is_empty() {
             return Ok(Verdict::Left(left));
         }
@@ -474,6 +471,19 @@ impl Stage {
             )]));
         }
         Ok(Verdict::Clean)
+    }
+
+    /// What is left when everything has had its time: a dead process goes only when it is collected.
+    pub(super) fn left_at_last(&mut self) -> anyhow::Result<Vec<String>> {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            self.reaper.reap();
+            let left = self.left()?;
+            if left.is_empty() || Instant::now() >= deadline {
+                return Ok(left);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn left(&self) -> anyhow::Result<Vec<String>> {

@@ -76,6 +76,7 @@ impl Squall {
         if let Some(points) = &self.points {
             command.env("SQUALL_CRASH_SOCKET", points);
         }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.process_group(0);
         cgroups.inside(|| Spawned::start(&mut command))
     }
