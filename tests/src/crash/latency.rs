@@ -9,10 +9,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::cause::Who;
-use super::cell::{Cell, Moment, Stage};
+use super::cell::{Cell, Moment};
 use super::journal;
 use super::processes::{own, send};
 use super::squall::{WORKLOAD, experiment};
+use super::stage::Stage;
 use super::strike::marked;
 use crate::snapshot::{HostSnapshot, Kind, ProcessState, Scope, process_state};
 use crate::targets::{Size, served};
