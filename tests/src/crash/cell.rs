@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::processes::tree;
+use super::squall::{WORKLOAD, WORKLOAD_OF_NOBODY};
 use super::stage::Stage;
 use crate::targets::Size;
 
@@ -52,6 +53,15 @@ impl Cell {
                     self.cause
                 )
             }
+        }
+    }
+
+    /// The kind that its injection has in the journal.
+    pub(super) fn kind(&self) -> &str {
+        if self.fault == WORKLOAD_OF_NOBODY {
+            WORKLOAD
+        } else {
+            &self.fault
         }
     }
 

@@ -84,7 +84,7 @@ fn landed(stage: &mut Stage) -> anyhow::Result<()> {
             Some(recipe) => (recipe.is_seen)(&stage.prey)?,
             None => !marked().is_empty(),
         };
-        if is_seen && journal::state(&stage.squall.state, &stage.cell.fault) == "active" {
+        if is_seen && journal::state(&stage.squall.state, stage.cell.kind()) == "active" {
             return Ok(());
         }
         if Instant::now() >= deadline {
@@ -108,7 +108,7 @@ enum Reading {
 
 impl Reading {
     fn prepare(stage: &Stage) -> anyhow::Result<Self> {
-        if stage.cell.fault == WORKLOAD {
+        if stage.cell.kind() == WORKLOAD {
             return Ok(Self::Marked);
         }
         let children = served(&stage.cell.fault);

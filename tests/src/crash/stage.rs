@@ -1,7 +1,7 @@
 //! A cell in progress: the prey, the run, the moment, the strike, the judgement.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -13,7 +13,7 @@ use super::cgroups::Cgroups;
 use super::journal;
 use super::points::{Point, Points};
 use super::processes::{Ending, Reaper, send};
-use super::squall::{HOLD_MS, Squall, WORKLOAD, experiment};
+use super::squall::{HOLD_MS, NOBODY, Squall, WORKLOAD, WORKLOAD_OF_NOBODY, experiment};
 use super::strike::{Aim, FILLER, Struck};
 use crate::sandbox::{self, command};
 use crate::snapshot::{HostSnapshot, Kind, Scope};
@@ -60,7 +60,7 @@ impl Stage {
         sandbox::tmpfs(&state.to_string_lossy(), room)?;
         let cause = Cause::named(&cell.cause)
             .with_context(|| format!("there is no cause {}", cell.cause))?;
-        let found = if cell.fault == WORKLOAD {
+        let found = if cell.kind() == WORKLOAD {
             None
         } else {
             Some(recipe(&cell.fault)?)
@@ -82,9 +82,16 @@ impl Stage {
         }
         let socket = folder.join("points");
         let points = Points::listen(&socket)?;
+        let is_nobody = cell.fault == WORKLOAD_OF_NOBODY;
+        let program = if is_nobody {
+            open_to_nobody(program, folder, &[&state, &logs], &socket)?
+        } else {
+            program.to_owned()
+        };
         let is_coordinated = matches!(cell.moment, Moment::Boundary(_));
         let squall = Squall {
-            program: program.to_owned(),
+            program,
+            is_nobody,
             state,
             points: is_coordinated.then_some(socket),
             logs,
@@ -156,7 +163,7 @@ impl Stage {
             let Some(point) = self.points.next(Duration::from_millis(20))? else {
                 continue;
             };
-            if point.kind != self.cell.fault {
+            if point.kind != self.cell.kind() {
                 continue;
             }
             if by_guard && point.role == "agent" && point.boundary == "after-intent" {
@@ -184,7 +191,7 @@ impl Stage {
             agent_is_gone: self.cell.is_met_by_guard(),
         };
         self.struck = aim.strike(self.cause, &mut self.reaper)?;
-        self.state = journal::state(&self.squall.state, &self.cell.fault);
+        self.state = journal::state(&self.squall.state, self.cell.kind());
         Ok(())
     }
 
@@ -235,4 +242,28 @@ impl Stage {
             .map(|difference| difference.to_string())
             .collect())
     }
+}
+
+/// Lets a user without rights into what a cell made, and gives them a binary that they can reach.
+fn open_to_nobody(
+    program: &Path,
+    folder: &Path,
+    own: &[&PathBuf],
+    socket: &Path,
+) -> anyhow::Result<PathBuf> {
+    let here = folder.join("squall");
+    File::create(&here)?;
+    command(
+        "mount",
+        &[
+            "--bind",
+            &program.to_string_lossy(),
+            &here.to_string_lossy(),
+        ],
+    )?;
+    for path in own {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))?;
+    }
+    std::os::unix::fs::chown(socket, Some(NOBODY), Some(NOBODY))?;
+    Ok(here)
 }
