@@ -26,12 +26,6 @@ macro_rules! faults {
             }
         }
 
-        impl squall_faults::fault::Injectable for Faults {
-            fn fault(&self) -> &dyn Fault {
-                Faults::fault(self)
-            }
-        }
-
         impl FaultList for Faults {
             fn kinds() -> &'static [KindInfo] {
                 KINDS
