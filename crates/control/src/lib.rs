@@ -7,8 +7,11 @@ pub mod board;
 pub mod clock;
 pub mod doctor;
 pub mod monitor;
+pub mod policy_files;
+pub mod prepare;
 pub mod probe;
 pub mod run;
+pub mod status;
 pub mod store;
 
 #[cfg(test)]

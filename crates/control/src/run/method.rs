@@ -27,27 +27,27 @@ enum State {
 
 /// The method in play.
 #[derive(Debug, Clone)]
-pub struct Play {
+pub(super) struct Play {
     root: State,
 }
 
 impl Play {
     /// Nothing has begun.
-    pub fn new(method: &Node) -> Play {
+    pub(super) fn new(method: &Node) -> Play {
         Play {
             root: State::of(method),
         }
     }
 
     /// Moves on to `now`. Returns the rules to arm, in order; `ended` are those that have ended.
-    pub fn advance(&mut self, now: Duration, ended: &BTreeSet<RuleId>) -> Vec<RuleId> {
+    pub(super) fn advance(&mut self, now: Duration, ended: &BTreeSet<RuleId>) -> Vec<RuleId> {
         let mut arm = Vec::new();
         self.root.advance(now, ended, &mut arm);
         arm
     }
 
     /// Every step is done.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.root.is_done()
     }
 }

@@ -1,19 +1,12 @@
 //! An experiment as its conductor plays it: names resolved, steps numbered, folders known.
 
 use squall_faults::protocol::Rule;
-use squall_model::event::default_time_limit;
-use squall_model::experiment::{
-    Check, Expect, Experiment, LogPattern, Requirement, Step, Workload,
-};
+use squall_model::experiment::{Check, Expect, Experiment, LogPattern, Requirement, Workload};
 use squall_model::id::RuleId;
-use squall_model::syntax::FaultList;
-use squall_model::timing::Selector;
+use squall_model::plan::{Plan, PlanStep, PlannedRule};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// How long the steady state is watched when the file says nothing.
-const BASELINE: Duration = Duration::from_secs(3);
 
 /// What the conductor plays.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,43 +103,44 @@ pub struct Source {
 }
 
 impl Script {
-    /// Prepares an experiment that was checked. `seed` is the one drawn when the file gives none.
-    pub fn new<F: FaultList>(experiment: &Experiment<F>, source: Source, seed: u64) -> Script {
-        let mut rules = Vec::new();
-        let steps = experiment.method.iter();
-        let method = steps
-            .map(|step| node(step, &experiment.targets, &mut rules))
-            .collect();
-        let workload = experiment
-            .workload
-            .as_ref()
-            .map(|workload| owned(workload, &source.directory));
+    /// Prepares an experiment that was checked, with its plan.
+    pub fn new<F>(experiment: &Experiment<F>, plan: &Plan, source: Source) -> Script {
+        let rules: Vec<Rule> = plan.rules.iter().map(rule).collect();
+        let eligible = plan
+            .rules
+            .iter()
+            .filter_map(|rule| rule.blast_radius.eligible)
+            .max();
+        let most = plan
+            .rules
+            .iter()
+            .map(|rule| u64::from(rule.blast_radius.targets_max))
+            .max();
         Script {
             title: experiment.title.clone(),
             requirement: experiment.requirement.clone(),
             expect: experiment.expect.clone(),
-            seed: experiment.seed.unwrap_or(seed),
+            seed: plan.seed,
             steady: named("steady-state", &experiment.steady_state),
             abort: named("abort-when", &experiment.abort_when),
-            baseline: experiment.baseline.map_or(BASELINE, |span| span.0),
+            baseline: plan.baseline.0,
             rate: experiment
                 .monitor
                 .as_ref()
                 .and_then(|monitor| monitor.rate)
                 .unwrap_or(crate::monitor::RATE),
-            time_limit: experiment.time_limit.unwrap_or_else(default_time_limit).0,
-            eligible: rules.len() as u64,
-            at_most: rules
-                .iter()
-                .map(|rule| u64::from(rule.target.at_most.unwrap_or(1)))
-                .max()
-                .unwrap_or(0),
-            plan: serde_json::Value::Null,
+            time_limit: plan.time_limit.0,
+            eligible: eligible.unwrap_or(0),
+            at_most: most.unwrap_or(0),
+            plan: serde_json::to_value(plan).unwrap_or_default(),
             policies: BTreeMap::new(),
             attached: rules.iter().filter_map(|rule| rule.target.pid).collect(),
-            method: Node::Sequence(method),
+            method: Node::Sequence(plan.method.iter().map(node).collect()),
+            workload: experiment
+                .workload
+                .as_ref()
+                .map(|workload| owned(workload, &source.directory)),
             rules,
-            workload,
             file: source.file,
             text: source.text,
             sha256: source.sha256,
@@ -205,47 +199,23 @@ fn owned(workload: &Workload, folder: &Path) -> Owned {
     }
 }
 
-/// Numbers fault steps in the order of the file.
-fn node<F: FaultList>(
-    step: &Step<F>,
-    targets: &BTreeMap<String, Selector>,
-    rules: &mut Vec<Rule>,
-) -> Node {
-    let mut all = |steps: &[Step<F>]| {
-        steps
-            .iter()
-            .map(|step| node(step, targets, rules))
-            .collect()
-    };
-    match step {
-        Step::Wait(span) => Node::Wait(span.0),
-        Step::Sequence(steps) => Node::Sequence(all(steps)),
-        Step::Parallel(steps) => Node::Parallel(all(steps)),
-        Step::Fault(fault) => {
-            let id = RuleId(u32::try_from(rules.len()).unwrap_or(u32::MAX));
-            rules.push(Rule {
-                id,
-                kind: fault.fault.kind().to_owned(),
-                config: fault.fault.config(),
-                target: resolved(fault.keys.target.as_ref(), targets),
-                keys: fault.keys.clone(),
-                last_epoch: None,
-            });
-            Node::Rule(id)
-        }
+fn rule(planned: &PlannedRule) -> Rule {
+    Rule {
+        id: planned.id,
+        kind: planned.kind.clone(),
+        config: planned.config.clone(),
+        target: planned.target.clone(),
+        keys: planned.keys.clone(),
+        last_epoch: None,
     }
 }
 
-/// A named target replaced by what it stands for; a bound beside the name overrides the target's own.
-fn resolved(target: Option<&Selector>, targets: &BTreeMap<String, Selector>) -> Selector {
-    let Some(target) = target else {
-        return Selector::default();
-    };
-    let Some(found) = target.name.as_ref().and_then(|name| targets.get(name)) else {
-        return target.clone();
-    };
-    Selector {
-        at_most: target.at_most.or(found.at_most),
-        ..found.clone()
+fn node(step: &PlanStep) -> Node {
+    let all = |steps: &[PlanStep]| steps.iter().map(node).collect();
+    match step {
+        PlanStep::Wait(span) => Node::Wait(span.0),
+        PlanStep::Sequence(steps) => Node::Sequence(all(steps)),
+        PlanStep::Parallel(steps) => Node::Parallel(all(steps)),
+        PlanStep::Rule(id) => Node::Rule(*id),
     }
 }

@@ -1,0 +1,123 @@
+use super::*;
+use crate::testing::{Child, Scratch};
+
+fn circumstances(places: &[PathBuf]) -> Circumstances {
+    Circumstances {
+        seed: None,
+        policy_places: places.to_vec(),
+        facts: HostFacts::read(),
+    }
+}
+
+fn prepared(scratch: &Scratch, text: &str, places: &[PathBuf]) -> Result<Prepared, PrepareError> {
+    let path = scratch.path().join("e.yaml");
+    std::fs::write(&path, text).expect("written");
+    prepare(&path, &circumstances(places))
+}
+
+const TRAINING: &str = "version: 1
+title: a rank dies
+workload:
+  training: {run: \"train --out {out}\", epochs: 40}
+targets:
+  second: {rank: 1}
+steady-state:
+  - probe: {training-event: {every: epoch, within: 30s}}
+method:
+  - process-kill: {target: {name: second}, every: {epochs: 10}}
+  - wait: 1s
+expect:
+  - completes: {}
+";
+
+#[test]
+fn a_valid_experiment_becomes_a_script() {
+    let scratch = Scratch::new("prepare");
+    let prepared = prepared(&scratch, TRAINING, &[]).expect("prepared");
+    let script = &prepared.script;
+    assert_eq!(script.rules[0].target.rank, Some(1));
+    assert_eq!(script.steady[0].0, "steady-state/0");
+    assert_eq!(script.directory, scratch.path());
+    assert_eq!(
+        script.workload.as_ref().and_then(|owned| owned.epochs),
+        Some(40)
+    );
+    assert!(prepared.plan.rules[0].mechanism.is_some());
+    assert_eq!(script.seed, prepared.plan.seed);
+    assert!(script.plan["rules"].is_array());
+}
+
+#[test]
+fn a_policy_refuses_and_a_broken_one_refuses_too() {
+    let scratch = Scratch::new("refused");
+    let policy = scratch.path().join("policy.yaml");
+    std::fs::write(&policy, "version: 1\nforbidden-faults: [process-*]\n").expect("written");
+    let error = prepared(&scratch, TRAINING, std::slice::from_ref(&policy)).expect_err("refused");
+    assert!(
+        matches!(&error, PrepareError::Refused { refusals, .. } if refusals.len() == 1),
+        "{error}"
+    );
+    assert_eq!(error.exit(), Exit::Refused);
+    std::fs::write(&policy, "version: 1\nforbiden-faults: []\n").expect("written");
+    let error = prepared(&scratch, TRAINING, &[policy]).expect_err("refused");
+    assert_eq!(error.exit(), Exit::Refused);
+}
+
+#[test]
+fn every_problem_has_its_exit() {
+    let scratch = Scratch::new("exits");
+    assert_eq!(
+        prepared(&scratch, "version: 1\n", &[])
+            .expect_err("invalid")
+            .exit(),
+        Exit::Invalid
+    );
+    let nobody = "version: 1\ntitle: t\nmethod:\n  - process-kill: {target: {pid: 4194303}}\n";
+    assert_eq!(
+        prepared(&scratch, nobody, &[]).expect_err("nobody").exit(),
+        Exit::NoTarget
+    );
+    let missing = prepare(Path::new("/no/such/file.yaml"), &circumstances(&[]));
+    assert_eq!(missing.expect_err("missing").exit(), Exit::Invalid);
+}
+
+#[test]
+fn what_already_runs_is_found_and_counted() {
+    let scratch = Scratch::new("attached");
+    let child = Child(
+        std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .expect("started"),
+    );
+    let text = format!(
+        "version: 1\ntitle: t\nmethod:\n  - process-kill: {{target: {{pid: {}}}}}\n",
+        child.0.id()
+    );
+    let prepared = prepared(&scratch, &text, &[]).expect("prepared");
+    assert_eq!(prepared.plan.rules[0].blast_radius.eligible, Some(1));
+    assert_eq!(prepared.script.attached, [child.0.id()]);
+}
+
+#[test]
+fn a_given_seed_wins_over_the_file_s() {
+    let scratch = Scratch::new("seed");
+    let path = scratch.path().join("e.yaml");
+    std::fs::write(&path, format!("{TRAINING}seed: 5\n")).expect("written");
+    let mut circumstances = circumstances(&[]);
+    assert_eq!(
+        prepare(&path, &circumstances)
+            .expect("prepared")
+            .script
+            .seed,
+        5
+    );
+    circumstances.seed = Some(9);
+    assert_eq!(
+        prepare(&path, &circumstances)
+            .expect("prepared")
+            .script
+            .seed,
+        9
+    );
+}
