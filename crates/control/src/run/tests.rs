@@ -121,9 +121,6 @@ impl Link for FakeLink {
         Ok(())
     }
 
-    /// What is laid into the run folder before it starts.
-    type Prepare = Box<dyn FnMut(&RunId, &Path)>;
-
     fn receive(&mut self, wait: Duration) -> Option<Word> {
         let deadline = Instant::now() + wait;
         loop {
@@ -138,6 +135,9 @@ impl Link for FakeLink {
         }
     }
 }
+
+/// What is laid into the run folder before it starts.
+type Prepare = Box<dyn FnMut(&RunId, &Path)>;
 
 struct FakeHost {
     play: Option<Play>,
