@@ -32,6 +32,16 @@ impl Folder {
         Ok(Self(path))
     }
 
+    /// A new, empty one in this folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn new_in(parent: &Path) -> anyhow::Result<Self> {
+        let path = parent.join(format!("squall-test-{}", unique()));
+        fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
+        Ok(Self(path))
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0

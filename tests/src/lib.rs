@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod catalogue;
+pub mod compliance;
 pub mod crash;
 pub mod folder;
 pub mod nft_writer;

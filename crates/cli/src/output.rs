@@ -28,6 +28,21 @@ impl Failure {
         Failure { exit, text }
     }
 
+    /// One of several reasons, with its remedy.
+    pub(crate) fn add(&mut self, what: &str, remedy: &str) {
+        let help = style(Paint::Strong, "help:", Stream::Error);
+        self.text.push_str(&format!(
+            "  {} {what}\n    {help} {remedy}\n",
+            style(Paint::Error, "✗", Stream::Error)
+        ));
+    }
+
+    /// The same, with something to read before it.
+    pub(crate) fn after(mut self, before: &str) -> Failure {
+        self.text.insert_str(0, before);
+        self
+    }
+
     /// All problems of a file at once.
     pub(crate) fn diagnostics(found: &[Diagnostic], source: &str, file: &str) -> Failure {
         let mut text = squall_model::diagnostic::render(found, source, file);
@@ -56,7 +71,6 @@ pub(crate) enum Paint {
     Good,
     Warn,
     Strong,
-    Faint,
 }
 
 /// Where it is printed.
@@ -87,7 +101,6 @@ pub(crate) fn style(paint: Paint, text: &str, stream: Stream) -> String {
         Paint::Good => "32",
         Paint::Warn => "33",
         Paint::Strong => "1",
-        Paint::Faint => "2",
     };
     format!("\x1b[{code}m{text}\x1b[0m")
 }

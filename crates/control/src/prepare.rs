@@ -15,7 +15,7 @@ use squall_model::policy::{Eligible, Refusal, judge};
 use squall_model::syntax::FaultList;
 use squall_model::timing::Selector;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// An experiment that may be played.
@@ -129,7 +129,14 @@ pub fn prepare(path: &Path, circumstances: &Circumstances) -> Result<Prepared, P
         source,
     };
     let absolute = std::path::absolute(path).map_err(failed)?;
-    let bytes = std::fs::read(path).map_err(failed)?;
+    // One byte more than the loader accepts: enough to know that a file is too large without reading all of it.
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| {
+            file.take(load::BYTES_MAX as u64 + 1)
+                .read_to_end(&mut bytes)
+        })
+        .map_err(failed)?;
     let lossy = || String::from_utf8_lossy(&bytes).into_owned();
     let name = path.to_string_lossy();
     let loaded =

@@ -318,3 +318,62 @@ impl Manifest {
             .unwrap_or(self.length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by version 0.1.0 of Squall. It must be readable by every later one.
+    #[test]
+    fn the_manifest_of_version_1_is_understood_and_a_newer_one_is_refused() {
+        let folder = std::env::temp_dir().join(format!("squall-manifest-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = include_str!("../tests/fixtures/manifest-v1.json");
+        std::fs::write(folder.join(MANIFEST), text).unwrap();
+        let manifest = load(&folder).unwrap();
+        assert_eq!((manifest.ranges.len(), manifest.born), (4, Some((3, 4))));
+        assert_eq!(
+            manifest.ranges[1].change,
+            Change::Flip { bits: vec![(0, 1)] }
+        );
+        std::fs::write(
+            folder.join(MANIFEST),
+            text.replace("\"version\": 1", "\"version\": 2"),
+        )
+        .unwrap();
+        assert!(
+            load(&folder)
+                .unwrap_err()
+                .to_string()
+                .contains("knows up to 1")
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_range_knows_its_damage_and_its_half_damage_from_foreign_bytes() {
+        let range = |change| Range {
+            at: 0,
+            length: 4,
+            backup_at: 0,
+            change,
+            original: String::new(),
+            damage: String::new(),
+        };
+        let was = [1u8, 2, 3, 4];
+        let zero = range(Change::Zero);
+        assert_eq!(zero.holds(&was, &was), Holds::Original);
+        assert_eq!(zero.holds(&[0; 4], &was), Holds::Damage);
+        assert_eq!(zero.holds(&[1, 2, 0, 0], &was), Holds::Mixture);
+        assert_eq!(zero.holds(&[1, 2, 0, 9], &was), Holds::Foreign);
+        assert_eq!(zero.holds(&[1, 2], &was), Holds::Foreign);
+        let flip = range(Change::Flip { bits: vec![(1, 4)] });
+        assert_eq!(flip.holds(&[1, 6, 3, 4], &was), Holds::Damage);
+        assert_eq!(flip.holds(&[1, 7, 3, 4], &was), Holds::Foreign);
+        let cut = range(Change::Cut);
+        assert_eq!(cut.holds(&[], &was), Holds::Damage);
+        assert_eq!(cut.holds(&[1, 2], &was), Holds::Mixture);
+        assert_eq!(cut.holds(&[1, 2, 0, 0], &was), Holds::Mixture);
+        assert_eq!(cut.holds(&[9], &was), Holds::Foreign);
+    }
+}

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 const TURN: Duration = Duration::from_millis(20);
 /// How long the processor time of the burner is watched to see that it burns.
 const WATCH: Duration = Duration::from_millis(200);
-/// Clock ticks a second, as /proc counts them on every architecture we build for.
-const TICKS: f64 = 100.0;
+/// How long it may take to get any.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Keeps processors busy by a process of its own.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -137,28 +137,34 @@ pub(crate) fn unseen() -> Observation {
 }
 
 fn burning(changes: &[Undo]) -> Observation {
-    let Some(before) = child(changes).and_then(procs::read) else {
+    let Some(pid) = child(changes) else {
         return unseen();
     };
-    let started = Instant::now();
-    std::thread::sleep(WATCH);
-    let Some(after) = procs::read(before.pid).filter(|after| after.start_time == before.start_time)
-    else {
-        return unseen();
-    };
-    let wall = started.elapsed().as_secs_f64();
-    let used = (after.cpu_ticks - before.cpu_ticks.min(after.cpu_ticks)) as f64 / TICKS;
-    Observation {
-        presence: if used > 0.0 {
-            Presence::Present
-        } else {
+    let (started, before) = (Instant::now(), procs::run_time_ns(pid));
+    loop {
+        std::thread::sleep(WATCH);
+        let (Some(before), Some(after)) = (before, child(changes).and_then(procs::run_time_ns))
+        else {
+            return unseen();
+        };
+        let (wall, used) = (
+            started.elapsed(),
+            Duration::from_nanos(after.saturating_sub(before)),
+        );
+        // On a crowded host even a burner has to wait for its turn.
+        if used.is_zero() && wall < PATIENCE {
+            continue;
+        }
+        let presence = if used.is_zero() {
             Presence::Unknown
-        },
-        source: "process accounting".into(),
-        evidence: format!(
-            "process {} used {used:.2} s of processor time in {wall:.2} s",
-            before.pid
-        ),
+        } else {
+            Presence::Present
+        };
+        return Observation {
+            presence,
+            source: "process accounting".into(),
+            evidence: format!("process {pid} used {used:.1?} of processor time in {wall:.1?}"),
+        };
     }
 }
 

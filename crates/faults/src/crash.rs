@@ -46,3 +46,16 @@ pub fn crash_point(boundary: &'static str, by: Writer, kind: &str, injection: &I
 #[cfg(not(feature = "crash-points"))]
 #[inline]
 pub fn crash_point(_: &'static str, _: Writer, _: &str, _: &InjectionId) {}
+
+/// A shorter lease (`SQUALL_LEASE_MS`), so that a matrix of many runs that wait for its end stays quick.
+#[cfg(feature = "crash-points")]
+pub fn lease() -> Option<std::time::Duration> {
+    let text = std::env::var("SQUALL_LEASE_MS").ok()?;
+    text.parse().ok().map(std::time::Duration::from_millis)
+}
+
+/// None in this build.
+#[cfg(not(feature = "crash-points"))]
+pub fn lease() -> Option<std::time::Duration> {
+    None
+}

@@ -101,6 +101,10 @@ impl Frames {
     }
 
     /// The next whole message.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it says what it does; an iterator could not report errors of the line"
+    )]
     pub fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let Some(prefix) = self.inbox[self.taken..].first_chunk::<4>() else {
             return Ok(None);

@@ -254,6 +254,16 @@ mod tests {
         assert_eq!(decode(&newer), Some(Err(2)));
     }
 
+    /// Written by version 0.1.0 of Squall. It must be readable by every later one.
+    #[test]
+    fn the_lease_of_version_1_is_understood() {
+        let lease = decode(include_bytes!("../tests/fixtures/lease-v1"))
+            .unwrap()
+            .unwrap();
+        assert_eq!((lease.version, lease.deadline_boot_ns), (1, 10_000_000_000));
+        assert_eq!(lease.agent.unwrap().pid, 42);
+    }
+
     #[test]
     fn the_file_keeps_its_size_through_every_renewal() {
         let folder = std::env::temp_dir().join(format!("squall-lease-{}", std::process::id()));

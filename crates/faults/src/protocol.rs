@@ -51,6 +51,7 @@ pub struct Rule {
 /// From the controller.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "a message of a few a second")]
 pub enum ToAgent {
     Hello {
         v: u32,

@@ -1,5 +1,7 @@
 //! Whoever dies, stops or hangs: nothing outlives its run.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 mod run;
 
 use run::{Run, carrying, signal, state, until};
@@ -12,6 +14,13 @@ fn disturbed() -> (Run, u32) {
     let script =
         "sleep 9001 & (setsid sh -c 'sleep 9002 & sleep 9003' & ) ; RANK=1 sleep 9004 & wait";
     run.start_workload(&["sh", "-c", script], json!({}), json!([]));
+    let marked = format!("SQUALL_WORKLOAD={}", run.name);
+    // A forked process that has not started its own program yet carries no rank.
+    until("the whole tree", || {
+        let tree = carrying(&marked);
+        let ranked = carrying("RANK=1");
+        (tree.len() == 6 && tree.iter().any(|pid| ranked.contains(pid))).then_some(())
+    });
     run.arm(
         0,
         "process-pause",

@@ -397,13 +397,16 @@ impl RunState {
 
     /// Injections whose change may still be in the world. One-shot faults have no undo and end when they have landed or not.
     pub fn outstanding(&self) -> impl Iterator<Item = &Injection> {
-        self.injections
-            .values()
-            .filter(|injection| match (injection.class, injection.state) {
-                (_, InjectionState::Undone) => false,
-                (Class::OneShot, InjectionState::Landed | InjectionState::NotLanded) => false,
-                _ => true,
-            })
+        self.injections.values().filter(|injection| {
+            !matches!(
+                (injection.class, injection.state),
+                (_, InjectionState::Undone)
+                    | (
+                        Class::OneShot,
+                        InjectionState::Landed | InjectionState::NotLanded
+                    )
+            )
+        })
     }
 }
 

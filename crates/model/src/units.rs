@@ -176,7 +176,7 @@ impl fmt::Display for Span {
             ("us", 1_000),
         ]
         .into_iter()
-        .find(|(_, scale)| ns >= *scale && ns % *scale == 0);
+        .find(|(_, scale)| ns >= *scale && ns.is_multiple_of(*scale));
         match exact {
             Some((unit, scale)) => write!(f, "{}{unit}", ns / scale),
             None if ns == 0 => f.write_str("0s"),
@@ -194,7 +194,7 @@ impl fmt::Display for Bytes {
             ("KiB", 1 << 10),
         ]
         .into_iter()
-        .find(|(_, scale)| self.0 >= *scale && self.0 % *scale == 0);
+        .find(|(_, scale)| self.0 >= *scale && self.0.is_multiple_of(*scale));
         match exact {
             Some((unit, scale)) => write!(f, "{}{unit}", self.0 / scale),
             None => write!(f, "{}B", self.0),

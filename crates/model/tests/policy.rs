@@ -196,6 +196,15 @@ fn what_the_host_shows_counts_beside_what_the_experiment_wrote() {
 }
 
 #[test]
+fn what_the_experiment_wrote_is_judged_before_the_host_is_asked() {
+    let text = "version: 1\nallowed-targets: [workload, host, processes, {file: '/data/**'}, {namespace: 'prod-*'}]\n";
+    assert_eq!(
+        refused(&judged(text, &BTreeMap::new())),
+        [(2, "allowed-targets"), (3, "allowed-targets")]
+    );
+}
+
+#[test]
 fn a_policy_is_read_as_strictly_as_an_experiment() {
     for (text, code) in [
         ("version: 1\nforbiden-faults: []\n", "unknown-key"),

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-use squall_faults::fault::Target;
+use squall_faults::fault::{Injectable as _, Target};
 use squall_model::syntax::Class;
 
 use super::Way;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use squall_catalog::Faults;
-use squall_faults::fault::{FaultError, Target};
+use squall_faults::fault::{FaultError, Injectable as _, Target};
 use squall_faults::host::Host;
 use squall_faults::journal::Journal;
 use squall_faults::journal::record::{About, Writer};

@@ -206,7 +206,7 @@ impl Sim {
                 (it.step, it.epoch, it.loss) = (Some(step), Some(epoch), Some(loss));
             });
         }
-        if step % STEPS_PER_EPOCH == 0 {
+        if step.is_multiple_of(STEPS_PER_EPOCH) {
             self.training(Some(0), "epoch-end", |it| {
                 (it.step, it.epoch) = (Some(step), Some(epoch))
             });
@@ -218,7 +218,8 @@ impl Sim {
             return;
         }
         let epoch = epoch_of(step);
-        let skips = self.spoilt && self.bug == Bug::Samples && step % STEPS_PER_EPOCH != 0;
+        let skips =
+            self.spoilt && self.bug == Bug::Samples && !step.is_multiple_of(STEPS_PER_EPOCH);
         let shift = if skips { 1 } else { 0 };
         for rank in self.ranks() {
             self.training(Some(rank), "phase-begin", |it| {
@@ -261,7 +262,7 @@ impl Sim {
         while step < to {
             step += 1;
             self.step(step);
-            if (step % STEPS_PER_EPOCH == 0) && step < to {
+            if step.is_multiple_of(STEPS_PER_EPOCH) && step < to {
                 self.save(step);
             }
         }

@@ -1,17 +1,30 @@
-//! `squall doctor`: what this host can do.
+//! `squall doctor`: what this host can do, and what to do about what it cannot.
 
 use crate::Outcome;
 use crate::arguments::{Format, Plain};
-use crate::output::json;
+use crate::output::{Paint, Stream, json, style};
+use squall_control::doctor::{Health, examine};
 use squall_model::exit::Exit;
 
 pub(crate) fn run(arguments: &Plain) -> Outcome {
-    let words = squall_control::doctor::host_words();
+    let state = super::state_dir().ok();
+    let facts = examine(state.as_deref());
     match arguments.format {
-        Format::Json => json(&words)?,
-        Format::Text => words
-            .iter()
-            .for_each(|(what, value)| println!("{what:20} {value}")),
+        Format::Json => json(&serde_json::json!({"version": "squall.doctor/1", "facts": facts}))?,
+        Format::Text => {
+            for fact in &facts {
+                let mark = match fact.health {
+                    Health::Good => style(Paint::Good, "✓", Stream::Out),
+                    Health::Limited => style(Paint::Warn, "▲", Stream::Out),
+                    Health::Bad => style(Paint::Error, "✗", Stream::Out),
+                };
+                println!("{mark} {:14} {}", fact.name, fact.found);
+                if let Some(remedy) = &fact.remedy {
+                    println!("  {:14} {remedy}", "");
+                }
+            }
+        }
     }
-    Ok(Exit::Held)
+    let bad = facts.iter().any(|fact| fact.health == Health::Bad);
+    Ok(if bad { Exit::Unmet } else { Exit::Held })
 }

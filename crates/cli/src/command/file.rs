@@ -1,23 +1,13 @@
-//! Reading an experiment file, for every verb that takes one.
+//! Reading the text of an experiment file.
 
 use crate::output::Failure;
-use squall_catalog::Faults;
 use squall_model::exit::Exit;
-use squall_model::load::{self, Loaded};
+use squall_model::load;
 use std::io::Read;
 use std::path::Path;
 
 /// One byte more than the loader accepts: enough to know that a file is too large without reading all of it.
 const READ_MAX: u64 = load::BYTES_MAX as u64 + 1;
-
-/// The experiment in a file, with the text it was read from.
-pub(crate) fn read(path: &Path) -> Result<(Loaded<Faults>, String), Failure> {
-    let text = text(path)?;
-    let name = path.display().to_string();
-    let loaded = load::read::<Faults>(&text, &name)
-        .map_err(|found| Failure::diagnostics(&found, &text, &name))?;
-    Ok((loaded, text))
-}
 
 /// The text of a file, bounded.
 pub(crate) fn text(path: &Path) -> Result<String, Failure> {

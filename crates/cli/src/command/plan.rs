@@ -1,70 +1,77 @@
 //! `squall plan`: what a run would touch. Touches nothing.
 
-use super::file;
 use crate::Outcome;
 use crate::arguments::{Format, Plan as Arguments};
 use crate::output::{Failure, Paint, Stream, json, style};
-use squall_control::run::{Script, Source};
+use squall_control::prepare::{Circumstances, PrepareError, Prepared, prepare as prepared};
 use squall_model::exit::Exit;
-use squall_model::plan::{Plan, build};
+use squall_model::plan::Plan;
 use std::path::Path;
 
-/// An experiment, read, checked and planned.
-pub(crate) struct Prepared {
-    pub(crate) plan: Plan,
-    pub(crate) script: Script,
-}
-
-/// Reads, checks and plans.
+/// Reads, checks, plans, and holds the plan against policies and host.
 pub(crate) fn prepare(path: &Path, seed: Option<u64>) -> Result<Prepared, Failure> {
-    let (mut loaded, text) = file::read(path)?;
-    if seed.is_some() {
-        loaded.experiment.seed = seed;
-    }
-    let seed = loaded.experiment.seed.unwrap_or_else(drawn);
-    let plan = build(&loaded.experiment, seed);
-    let directory = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let directory = directory.canonicalize().map_err(|error| {
-        Failure::new(
-            Exit::Invalid,
-            format!(
-                "could not find the folder of {}, because {error}",
-                path.display()
-            ),
-            None,
-        )
-    })?;
-    let source = Source {
-        file: path.display().to_string(),
-        text,
-        sha256: loaded.sha256.clone(),
-        directory,
-    };
-    let mut script = Script::new(&loaded.experiment, source, seed);
-    script.plan = serde_json::to_value(&plan).unwrap_or_default();
-    Ok(Prepared { plan, script })
+    prepared(path, &Circumstances::here(seed)).map_err(|error| explain(error, path))
 }
 
-/// A seed from the clock: recorded with the run, so that it can be given again.
-fn drawn() -> u64 {
-    squall_control::clock::boot_ns() & 0xffff_ffff
+/// What a person is told when an experiment may not be played.
+fn explain(error: PrepareError, path: &Path) -> Failure {
+    let exit = error.exit();
+    let message = error.to_string();
+    match error {
+        PrepareError::Invalid { text, problems } => {
+            Failure::diagnostics(&problems, &text, &path.display().to_string())
+        }
+        PrepareError::Refused { refusals, plan } => {
+            let mut failure = Failure::new(exit, message, None);
+            for refusal in &refusals {
+                failure.add(
+                    &format!(
+                        "{} ({}: {})",
+                        refusal.what, refusal.policy.file, refusal.key
+                    ),
+                    &refusal.remedy,
+                );
+            }
+            failure.after(&text(&plan, Stream::Error))
+        }
+        PrepareError::Unmet { unmet, plan } => {
+            let mut failure = Failure::new(exit, message, None);
+            for (_, lack) in &unmet {
+                failure.add(&lack.what, &lack.remedy);
+            }
+            failure.after(&text(&plan, Stream::Error))
+        }
+        PrepareError::File { .. } => Failure::new(
+            exit,
+            message,
+            Some("give the path of an experiment file; `squall faults` lists what can stand in it"),
+        ),
+        PrepareError::NoTarget { .. } => Failure::new(
+            exit,
+            message,
+            Some(
+                "start what the selector names, or change the selector; an empty selection is never a success",
+            ),
+        ),
+        PrepareError::Policy(_) => Failure::new(
+            exit,
+            message,
+            Some("mend the policy file; while it cannot be read, nothing is allowed"),
+        ),
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let prepared = prepare(&arguments.file, arguments.seed)?;
     match arguments.format {
         Format::Json => json(&prepared.plan)?,
-        Format::Text => print!("{}", text(&prepared, Stream::Out)),
+        Format::Text => print!("{}", text(&prepared.plan, Stream::Out)),
     }
     Ok(Exit::Held)
 }
 
 /// The plan for people.
-pub(crate) fn text(prepared: &Prepared, stream: Stream) -> String {
-    let plan = &prepared.plan;
+pub(crate) fn text(plan: &Plan, stream: Stream) -> String {
     let mut text = format!(
         "{}   {}   seed {}\n",
         style(

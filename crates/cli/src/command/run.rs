@@ -19,7 +19,10 @@ const LEASE: Duration = Duration::from_secs(5);
 pub(crate) fn run(arguments: &Run) -> Outcome {
     let prepared = plan::prepare(&arguments.file, arguments.seed)?;
     if arguments.format == Format::Text {
-        eprint!("{}", plan::text(&prepared, crate::output::Stream::Error));
+        eprint!(
+            "{}",
+            plan::text(&prepared.plan, crate::output::Stream::Error)
+        );
     }
     if !arguments.yes && !confirmed()? {
         eprintln!("nothing was done");
@@ -36,24 +39,12 @@ pub(crate) fn run(arguments: &Run) -> Outcome {
         host: &mut host,
         observer: &mut printer,
         interrupt: &interrupt,
-        lease: lease(),
+        lease: squall_faults::crash::lease().unwrap_or(LEASE),
     });
     printer.clear();
     let conclusion = conclusion.map_err(|error| Failure::new(error.exit(), error, None))?;
     conclude(arguments.format, &conclusion)?;
     Ok(conclusion.exit)
-}
-
-/// How long everything may stay without a sign of this process. Only builds for the crash matrix may shorten it.
-fn lease() -> Duration {
-    #[cfg(feature = "crash-points")]
-    if let Some(ms) = std::env::var("SQUALL_LEASE_MS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-    {
-        return Duration::from_millis(ms);
-    }
-    LEASE
 }
 
 /// Signals end the run and undo everything; the second only asks what remains.

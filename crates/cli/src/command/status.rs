@@ -1,47 +1,48 @@
 //! `squall status`: what runs and what is outstanding. Reads only.
 
 use crate::Outcome;
-use crate::arguments::{Format, Status};
+use crate::arguments::{Format, Status as Arguments};
 use crate::output::{Failure, Paint, Stream, json, style};
+use squall_control::status::{Status, status};
 use squall_faults::lease::Standing;
-use squall_faults::recover::{Outstanding, outstanding};
+use squall_faults::recover::Outstanding;
 use squall_model::exit::Exit;
 
-pub(crate) fn run(arguments: &Status) -> Outcome {
-    let state = super::state_dir()?;
-    let found = outstanding(&state).map_err(|error| {
-        Failure::new(
-            Exit::Bug,
-            format!("could not read {}, because {error}", state.display()),
-            None,
-        )
-    })?;
-    // What a live run holds is its own business, and will be undone by it.
-    let (live, left): (Vec<&Outstanding>, Vec<&Outstanding>) =
-        found.iter().partition(|one| is_live(one));
-    let exit = if left.is_empty() {
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let found =
+        status(&super::state_dir()?).map_err(|error| Failure::new(Exit::Bug, error, None))?;
+    let exit = if found.outstanding.is_empty() {
         Exit::Held
     } else {
         Exit::NotRolledBack
     };
-    if arguments.format == Format::Json {
-        json(&serde_json::json!({
-            "version": "squall.status/1", "exit": exit.code(),
-            "live": live.iter().map(|one| machine(one)).collect::<Vec<_>>(),
-            "outstanding": left.iter().map(|one| machine(one)).collect::<Vec<_>>(),
-        }))?;
-        return Ok(exit);
+    match arguments.format {
+        Format::Json => machine(&found, exit)?,
+        Format::Text => people(&found),
     }
-    for one in &live {
+    Ok(exit)
+}
+
+fn people(found: &Status) {
+    for one in &found.live {
         println!(
-            "{} run {}: {}",
+            "{} run {}   {}",
             style(Paint::Warn, "▲ live", Stream::Out),
+            one.summary.run,
+            one.summary.title
+        );
+    }
+    // What a live run holds is its own business, and will be undone by it.
+    for one in &found.injected {
+        println!(
+            "{} by run {}: {}",
+            style(Paint::Warn, "▲ injected", Stream::Out),
             one.run,
             lease(one)
         );
         list(one);
     }
-    for one in &left {
+    for one in &found.outstanding {
         println!(
             "{} run {}: {}",
             style(Paint::Error, "✗ outstanding", Stream::Out),
@@ -51,18 +52,28 @@ pub(crate) fn run(arguments: &Status) -> Outcome {
         list(one);
         println!("    undo it: squall undo {}", one.run);
     }
-    if found.is_empty() {
+    for run in &found.cut_off {
+        println!(
+            "  run {} was cut off; the next `squall run` or `squall undo --all` closes its record",
+            run.run
+        );
+    }
+    if found.injected.is_empty() && found.outstanding.is_empty() {
         println!(
             "{} nothing is injected; nothing is outstanding",
             style(Paint::Good, "✓", Stream::Out)
         );
     }
-    Ok(exit)
 }
 
-/// Its holders are at work, or will be noticed as stopped within the lease.
-pub(crate) fn is_live(one: &Outstanding) -> bool {
-    one.held && !one.standing.is_some_and(Standing::is_abandoned)
+fn machine(found: &Status, exit: Exit) -> Result<(), Failure> {
+    json(&serde_json::json!({
+        "version": "squall.status/1", "exit": exit.code(),
+        "live": found.live.iter().map(|one| &one.summary).collect::<Vec<_>>(),
+        "injected": found.injected.iter().map(one_run).collect::<Vec<_>>(),
+        "outstanding": found.outstanding.iter().map(one_run).collect::<Vec<_>>(),
+        "cut_off": found.cut_off,
+    }))
 }
 
 fn lease(one: &Outstanding) -> String {
@@ -88,7 +99,7 @@ fn list(one: &Outstanding) {
     }
 }
 
-fn machine(one: &Outstanding) -> serde_json::Value {
+fn one_run(one: &Outstanding) -> serde_json::Value {
     let left = match one.standing {
         Some(Standing::Live { left }) => Some(left.as_secs_f64()),
         _ => None,

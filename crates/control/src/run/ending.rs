@@ -4,7 +4,9 @@
 
 use super::conductor::{Conductor, Halt, Waited};
 use crate::store::{journal_entries, missing};
+use squall_faults::lease::{self, Standing};
 use squall_faults::protocol::ToAgent;
+use squall_faults::sys::process;
 use squall_model::event::Stage;
 use std::time::Duration;
 
@@ -137,16 +139,45 @@ impl Conductor<'_> {
             it.ends.agent_finished.is_some()
                 || it.ends.guard_ended.is_some()
                 || (it.ends.agent_gone && it.ends.guard_gone)
+                || it.rescuers_are_stopped()
         };
-        if self.until(FINISH, agent_done) == Waited::Late {
+        let waited = self.until(FINISH, agent_done);
+        if self.rescuers_are_stopped() {
+            // They will say nothing more; the last undo ends them first.
+            self.note("whoever is left of guard and agent is stopped");
+            return;
+        }
+        if waited == Waited::Late {
             self.lost(
                 "agent",
                 format!("it did not finish within {} s", FINISH.as_secs()),
             );
         }
         self.until(GUARD_END, |it| {
-            it.ends.guard_ended.is_some() || it.ends.guard_gone
+            it.ends.guard_ended.is_some() || it.ends.guard_gone || it.rescuers_are_stopped()
         });
+    }
+
+    /// Whether nobody of guard and agent is left but stopped processes, on a lease that is over for long: waiting for their word is in vain.
+    fn rescuers_are_stopped(&self) -> bool {
+        let Ok(Some(lease)) = lease::read(self.folder.path()) else {
+            return false;
+        };
+        if !lease.standing().is_ok_and(Standing::is_abandoned) {
+            return false;
+        }
+        let holders = [lease.guard, lease.agent].into_iter().flatten();
+        let mut stopped = 0;
+        for holder in holders {
+            let stat = process::stat(holder.pid).ok().flatten();
+            let alive = stat.filter(|stat| stat.start_time == holder.start_time && !stat.is_dead());
+            match alive.map(|stat| stat.state) {
+                None => {}
+                Some('T' | 't') => stopped += 1,
+                Some(_) => return false,
+            }
+        }
+        stopped > 0
     }
 
     /// After guard and agent are gone: what the journal knows and the log does not. Returns whether the journal could be read.

@@ -76,30 +76,6 @@ pub(super) fn candidates(name: &str) -> Vec<PathBuf> {
     usable.map(|hierarchy| hierarchy.own.join(name)).collect()
 }
 
-/// The layout in words: `v1`, `v2`, `hybrid` or `none`, and where folders can be made.
-pub(super) fn layout() -> String {
-    let found = hierarchies();
-    let kind = match (
-        found.iter().any(|one| one.v2),
-        found.iter().any(|one| !one.v2),
-    ) {
-        (true, true) => "hybrid",
-        (true, false) => "v2",
-        (false, true) => "v1",
-        (false, false) => return "none".into(),
-    };
-    let folders: Vec<String> = found
-        .iter()
-        .filter(|one| writable(&one.own))
-        .map(|one| one.own.display().to_string())
-        .collect();
-    if folders.is_empty() {
-        format!("{kind}, none writable")
-    } else {
-        format!("{kind}, writable: {}", folders.join(", "))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Hierarchy, find};

@@ -1,12 +1,12 @@
 //! One occasion, on a thread of its own: targets are resolved, each is injected through the door, and the world is read back.
 
+use super::door::Watched;
 use super::procs;
 use super::shared::{FromJob, Hold, Shared};
 use super::targets::{self, Scope};
-use crate::fault::{Door, FaultError, Injectable, Target};
+use crate::fault::{FaultError, Injectable, Target};
 use crate::host::Host;
 use crate::journal::record::{About, Landing};
-use crate::undo::Undo;
 use crate::undo::perform::{Outcome, undo_injection};
 use squall_model::event::{Body, Observation, Place, Precision, Presence};
 use squall_model::hook::HOLD_DEADLINE_MS;
@@ -18,6 +18,9 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// How long after its receipt a trainer's own request may still be acted upon.
+const REQUEST_NS: u64 = 4_000_000_000;
+
 /// A rule, as its injections need it.
 #[derive(Debug)]
 pub(super) struct Plan<L> {
@@ -26,7 +29,27 @@ pub(super) struct Plan<L> {
     pub(super) class: Class,
     pub(super) target: Selector,
     /// Injections so far: part of their ids.
-    pub(super) count: AtomicU32,
+    pub(super) count: Arc<AtomicU32>,
+}
+
+impl<L: Injectable> Plan<L> {
+    /// The same with another grace, where the fault has one.
+    pub(super) fn with_grace(&self, grace_ms: Option<u64>) -> Option<Arc<Plan<L>>> {
+        let mut config = self.fault.config();
+        config
+            .as_object_mut()?
+            .insert("grace".into(), format!("{}ms", grace_ms?).into());
+        let fault = L::parse(self.fault.kind(), config)
+            .ok()
+            .filter(|fault| fault.problems().is_empty())?;
+        Some(Arc::new(Plan {
+            rule: self.rule,
+            fault,
+            class: self.class,
+            target: self.target.clone(),
+            count: self.count.clone(),
+        }))
+    }
 }
 
 /// One occasion that was taken.
@@ -40,6 +63,14 @@ pub(super) struct Job<L> {
     pub(super) asked_by: Option<u32>,
 }
 
+impl<L> Job<L> {
+    /// A request that was not served in time is not served at all: it would land elsewhere.
+    fn is_too_late(&self) -> bool {
+        let since = self.hold.as_ref().map_or(0, |hold| hold.since_ns);
+        procs::boot_ns().saturating_sub(since) > REQUEST_NS
+    }
+}
+
 /// Runs a job to its end.
 pub(super) fn run<L: Injectable>(job: &Job<L>, shared: &Shared) {
     let rule = job.plan.rule;
@@ -50,6 +81,9 @@ pub(super) fn run<L: Injectable>(job: &Job<L>, shared: &Shared) {
         .clone();
     scope.choice = [rule.0.to_le_bytes(), job.occasion.to_le_bytes()].concat();
     let found = match job.asked_by {
+        Some(_) if job.is_too_late() => Err(targets::NoTarget(
+            "the process that asked for it waits no longer".into(),
+        )),
         Some(pid) => targets::connected(pid, job.aim.rank, &scope).map(|target| vec![target]),
         None => targets::resolve(&job.plan.target, &scope),
     };
@@ -250,7 +284,7 @@ fn nothing_done() -> Observation {
 }
 
 /// Where it landed, and how well that is known.
-fn place_now<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> Landing {
+pub(super) fn place_now<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> Landing {
     let rank = match target {
         Target::Process { rank, .. } => *rank,
         _ => None,
@@ -311,68 +345,5 @@ fn words(target: &Target) -> String {
         Target::File { path } => format!("file {}", path.display()),
         Target::Namespace { path } => format!("network namespace {}", path.display()),
         Target::Host => "this machine".into(),
-    }
-}
-
-/// The door, with an eye on the first change.
-struct Watched<'a, L> {
-    host: Host,
-    job: &'a Job<L>,
-    target: &'a Target,
-    /// It has landed, and the held process goes on, when the first change is made.
-    early: bool,
-    landing: Option<Landing>,
-    shared: &'a Shared,
-}
-
-impl<L: Injectable> Watched<'_, L> {
-    fn changed(&mut self) {
-        if !self.early || self.landing.is_some() {
-            return;
-        }
-        self.landing = Some(place_now(self.job, self.target, self.shared));
-        if let Some(hold) = self.job.hold.clone() {
-            self.shared.tell(FromJob::LetGo { hold, landed: true });
-        }
-    }
-}
-
-impl<L: Injectable> Door for Watched<'_, L> {
-    fn change(
-        &mut self,
-        undo: Undo,
-        action: &str,
-        act: &mut dyn FnMut() -> std::io::Result<()>,
-    ) -> Result<(), FaultError> {
-        self.host.change(undo, action, act)?;
-        self.changed();
-        Ok(())
-    }
-
-    fn serve(
-        &mut self,
-        kind: &str,
-        config: serde_json::Value,
-        ready_within: std::time::Duration,
-    ) -> Result<ProcessIdentity, FaultError> {
-        let child = self.host.serve(kind, config, ready_within)?;
-        self.changed();
-        Ok(child)
-    }
-
-    fn backup_dir(&mut self) -> Result<std::path::PathBuf, FaultError> {
-        self.host.backup_dir()
-    }
-
-    fn check_cancelled(&self) -> Result<(), FaultError> {
-        self.host.check_cancelled()
-    }
-
-    fn injection(&self) -> &InjectionId {
-        self.host.injection()
-    }
-
-    fn draw(&self, what: &str) -> f64 {
-        self.host.draw(what)
     }
 }

@@ -5,15 +5,17 @@
 
 mod cgroups;
 mod core;
+mod door;
 mod ending;
-mod facts;
 mod guard_calls;
 pub mod hook;
 mod injection;
+mod orders;
 pub mod output;
 pub mod procs;
 mod rules;
 mod shared;
+mod starting;
 pub mod targets;
 mod training;
 mod workload;

@@ -112,6 +112,24 @@ fn kibibytes(text: &str, field: &str) -> Option<u64> {
         .checked_mul(1024)
 }
 
+/// Processor time of all living threads of a process, in nanoseconds.
+pub fn run_time_ns(pid: u32) -> Option<u64> {
+    let mut sum = 0u64;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))
+        .ok()?
+        .flatten()
+    {
+        // A thread may end meanwhile.
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        let own: Option<u64> = text
+            .split_ascii_whitespace()
+            .next()
+            .and_then(|word| word.parse().ok());
+        sum = sum.saturating_add(own.unwrap_or(0));
+    }
+    Some(sum)
+}
+
 /// The identity of a running process, good for any later boot, namespace and reuse of its pid.
 pub fn identity(pid: u32) -> Option<squall_model::process::ProcessIdentity> {
     use std::os::unix::fs::MetadataExt;

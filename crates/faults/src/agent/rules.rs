@@ -11,7 +11,7 @@ use squall_model::hook::FromAgent;
 use squall_model::id::{InjectionId, RuleId};
 use squall_model::rule::{Occasion, Outcome, Trigger};
 use squall_model::syntax::Class;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -37,6 +37,8 @@ pub(super) struct Armed<L> {
     duration_ns: Option<u64>,
     /// Occasions that a trainer itself may still ask for.
     pub(super) requests_left: u32,
+    /// Ranks and epochs for which a trainer's own request was granted.
+    pub(super) granted: BTreeSet<(Option<u32>, Option<u64>)>,
     running: bool,
     queue: VecDeque<Job<L>>,
 }
@@ -109,7 +111,7 @@ impl<L: Injectable> Agent<L> {
             fault,
             class: info.class,
             target: rule.target,
-            count: AtomicU32::new(0),
+            count: Arc::new(AtomicU32::new(0)),
         };
         let repeats = rule.keys.every.is_some() || rule.keys.mean_time_between.is_some();
         let armed = Armed {
@@ -121,6 +123,7 @@ impl<L: Injectable> Agent<L> {
                 .keys
                 .times
                 .unwrap_or(if repeats { u32::MAX } else { 1 }),
+            granted: BTreeSet::new(),
             running: false,
             queue: VecDeque::new(),
         };

@@ -54,7 +54,7 @@ impl<L: Injectable> Agent<L> {
         for word in said {
             match word {
                 FromHook::Hello { .. } => self.announce(),
-                FromHook::Event { client, event } => self.hook_event(client, event),
+                FromHook::Event { client, event } => self.hook_event(client, *event),
                 FromHook::Held { client, hold } => self.held(client, hold),
                 FromHook::Request { client, request } => self.requested(client, request),
                 FromHook::Gone { client, .. } => {
@@ -167,8 +167,10 @@ impl<L: Injectable> Agent<L> {
         let Some((hello, pid)) = self.hooks.as_ref().and_then(|hooks| hooks.who(client)) else {
             return;
         };
-        let rank = hello.rank;
-        let rule = self.rule_for_request(&request.fault, rank);
+        let (rank, role) = (hello.rank, hello.role.clone());
+        let rule = self
+            .rule_for_request(&request.fault, rank)
+            .filter(|_| role != "supervisor");
         let Some(armed) = rule.and_then(|rule| self.rules.armed.get_mut(&rule)) else {
             let because = format!(
                 "the experiment has no armed `{}` that is aimed at this process",
@@ -176,11 +178,6 @@ impl<L: Injectable> Agent<L> {
             );
             return self.decline(client, &request.id, &because);
         };
-        if armed.requests_left == 0 {
-            return self.decline(client, &request.id, "its rule has acted as often as it may");
-        }
-        armed.requests_left -= 1;
-        let (rule, occasion) = (armed.plan.rule, u32::MAX - armed.requests_left);
         let position = self.shared.position(rank);
         let place = Place {
             step: request.step.or(position.step),
@@ -188,12 +185,26 @@ impl<L: Injectable> Agent<L> {
             phase: position.phase,
             rank,
         };
+        // After a restart training passes the same epoch again: without this it would be ended there for ever.
+        let fresh = armed.granted.insert((rank, place.epoch));
         let hold = self.wait_for(request.id, client, place.clone());
+        let Some(armed) = rule.and_then(|rule| self.rules.armed.get_mut(&rule)) else {
+            return;
+        };
+        if armed.requests_left == 0 || !fresh {
+            return self.let_go(&hold, false);
+        }
+        armed.requests_left -= 1;
+        let (rule, occasion) = (armed.plan.rule, u32::MAX - armed.requests_left);
+        let plan = armed
+            .plan
+            .with_grace(request.grace_ms)
+            .unwrap_or_else(|| armed.plan.clone());
         self.event(Body::Held {
             rule,
             place: place.clone(),
         });
-        self.enqueue(rule, |plan| Job {
+        self.enqueue(rule, |_| Job {
             plan,
             occasion,
             aim: place,

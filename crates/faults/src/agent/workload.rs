@@ -3,28 +3,19 @@
 use super::core::Agent;
 use super::hook::Hooks;
 use super::output::{LogEvent, Output};
-use super::shared::{FromJob, Shared};
+use super::shared::FromJob;
+use super::starting::{HOOK_BOOT, Starting, socket_path, unpack};
 use super::targets::MARK;
-use super::{HookFile, cgroups};
-use crate::fault::{Door, FaultError, Injectable};
-use crate::guard::wire::{Program, SpawnRequest};
-use crate::host::Host;
-use crate::journal::record::About;
+use crate::fault::Injectable;
 use crate::protocol::WorkloadSpec;
-use crate::undo::Undo;
 use crate::undo::perform::{Outcome, undo_injection};
-use squall_model::event::{Body, Observation, Place, Presence};
+use squall_model::event::Body;
 use squall_model::id::{InjectionId, RuleId};
 use squall_model::process::ProcessIdentity;
-use squall_model::syntax::Class;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// How long the tree may take to end by itself after TERM.
-const GRACE_MS: u64 = 5_000;
 /// How long the exit status may follow the end of the tree.
 const STATUS: Duration = Duration::from_secs(1);
 
@@ -296,114 +287,6 @@ impl<L: Injectable> Agent<L> {
     }
 }
 
-/// All that the starting thread needs.
-struct Starting {
-    spec: WorkloadSpec,
-    env: Vec<(String, String)>,
-    injection: InjectionId,
-    mark: String,
-    write: OwnedFd,
-}
-
-impl Starting {
-    fn run(
-        self,
-        shared: &Shared,
-        calls: &super::guard_calls::GuardCalls,
-    ) -> Result<ProcessIdentity, FaultError> {
-        let started = self.change(shared, calls);
-        if let Err(error) = &started {
-            // A cgroup may have been made, and the child may have been started after all.
-            undo_injection(
-                &shared.journal,
-                &self.injection,
-                &format!("the workload did not start: {error}"),
-            );
-        }
-        started
-    }
-
-    fn change(
-        &self,
-        shared: &Shared,
-        calls: &super::guard_calls::GuardCalls,
-    ) -> Result<ProcessIdentity, FaultError> {
-        let about = About {
-            rule: None,
-            kind: "workload".into(),
-            class: Class::Lasting,
-            target: self.spec.argv.join(" ").chars().take(500).collect(),
-            process: None,
-            aim: Place::default(),
-            mechanism: "started by the guard, marked in its environment".into(),
-        };
-        let mut host = Host::new(
-            shared.journal.clone(),
-            self.injection.clone(),
-            about,
-            shared.seed,
-            shared.cancelled.clone(),
-            shared.spawner.clone(),
-        );
-        let cgroups = self.make_cgroups(&mut host)?;
-        let undo = Undo::EndTree {
-            mark: self.mark.clone(),
-            cgroups: cgroups.clone(),
-            grace_ms: GRACE_MS,
-        };
-        let mut process = None;
-        host.change(undo, "start the workload", &mut || {
-            let request = SpawnRequest {
-                request: 0,
-                program: Program::Workload {
-                    argv: self.spec.argv.clone(),
-                },
-                env: self.env.clone(),
-                directory: Some(self.spec.directory.clone()),
-                cgroups: cgroups.clone(),
-            };
-            let null = std::fs::File::open("/dev/null")?;
-            let (out, err) = (self.write.try_clone()?, self.write.try_clone()?);
-            process = Some(calls.spawn(request, &[null.into(), out, err])?);
-            Ok(())
-        })?;
-        let pid = process
-            .as_ref()
-            .map_or(0, |process: &ProcessIdentity| process.pid);
-        let seen = Observation {
-            presence: Presence::Present,
-            source: "guard".into(),
-            evidence: format!("process {pid} was started"),
-        };
-        host.land(None, vec![seen])?;
-        process.ok_or(FaultError::Cancelled)
-    }
-
-    /// A cgroup of our own in each hierarchy that allows it. Where none does, the mark in the environment serves alone.
-    fn make_cgroups(&self, host: &mut Host) -> Result<Vec<PathBuf>, FaultError> {
-        let paths = cgroups::candidates(&format!("squall-{}", self.injection));
-        if paths.is_empty() {
-            return Ok(paths);
-        }
-        let mut made = Vec::new();
-        host.change(
-            Undo::RemoveCgroups {
-                paths: paths.clone(),
-            },
-            "make cgroups",
-            &mut || {
-                made = paths
-                    .iter()
-                    .filter(|path| std::fs::create_dir(path).is_ok())
-                    .cloned()
-                    .collect();
-                Ok(())
-            },
-        )?;
-        Ok(made)
-    }
-}
-
 /// How it is known that nothing of the workload is left, or what is.
 pub(super) fn evidence(outcome: Option<Outcome>) -> String {
     let Some(outcome) = outcome else {
@@ -427,48 +310,4 @@ fn mark(run: &str, reference: bool) -> String {
     } else {
         run.to_owned()
     }
-}
-
-/// A short path for the hook's socket, in a folder that only this user can enter.
-fn socket_path(run: &str) -> io::Result<PathBuf> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-    let us = rustix::process::geteuid();
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|path| path.is_dir());
-    let folder = if us.is_root() {
-        PathBuf::from("/run/squall")
-    } else if let Some(runtime) = runtime {
-        runtime.join("squall")
-    } else {
-        std::env::temp_dir().join(format!("squall-{}", us.as_raw()))
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)?;
-    let meta = std::fs::symlink_metadata(&folder)?;
-    if !meta.is_dir() || meta.uid() != us.as_raw() {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!("{} is not a folder of this user", folder.display()),
-        ));
-    }
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
-    Ok(folder.join(format!("{run}.hook")))
-}
-
-/// Where the boot file of the unpacked hook lies, below the run's folder. It finds its package by its own place.
-const HOOK_BOOT: &str = "hook/squall_hook/boot";
-
-fn unpack(folder: &Path, files: &[HookFile]) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    for (path, content) in files {
-        let path = folder.join(path);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        std::fs::write(path, content)?;
-    }
-    Ok(())
 }

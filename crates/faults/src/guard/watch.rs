@@ -251,49 +251,31 @@ impl Guard {
     }
 
     fn hear_controller(&mut self) {
-        let Some(renew) = &self.renew else { return };
-        loop {
+        while let Some(renew) = &self.renew {
             match wire::receive(renew) {
                 Ok(Received::Message(ToGuardFromController::Renew, _)) => {
                     if let Err(error) = self.prolong(self.options.lease_ms) {
-                        return self.lose(
-                            "controller",
-                            format!("its lease could not be recorded: {error}"),
-                        );
+                        let because = format!("its lease could not be recorded: {error}");
+                        self.lose("controller", because);
                     }
-                    return self.hear_controller();
                 }
                 Ok(Received::Nothing) => break,
-                Ok(Received::End) => {
-                    return self.lose("controller", "its line to the guard ended".into());
-                }
+                Ok(Received::End) => self.lose("controller", "its line to the guard ended".into()),
                 Err(error) => {
-                    return self.lose(
-                        "controller",
-                        format!("it said something else than `renew`: {error}"),
-                    );
+                    let because = format!("it said something else than `renew`: {error}");
+                    self.lose("controller", because);
                 }
             }
         }
-        let dead = self.controller.as_ref().is_some_and(|pidfd| {
-            let at_once = Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            };
-            poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&at_once))
-                .is_ok_and(|count| count > 0)
-        });
-        if dead {
-            return self.lose("controller", "its process ended".into());
+        if self.renew.is_none() {
+            return;
         }
-        if procs::boot_ns() > self.lease.deadline_boot_ns && self.ending.is_none() {
-            self.lose(
-                "controller",
-                format!(
-                    "it did not renew its lease for {} ms",
-                    self.options.lease_ms
-                ),
-            );
+        if self.controller.as_ref().is_some_and(is_readable) {
+            self.lose("controller", "its process ended".into());
+        } else if procs::boot_ns() > self.lease.deadline_boot_ns && self.ending.is_none() {
+            let lease_ms = self.options.lease_ms;
+            let because = format!("it did not renew its lease for {lease_ms} ms");
+            self.lose("controller", because);
         }
     }
 
@@ -320,16 +302,7 @@ impl Guard {
 
     /// Why the agent's time is over; None while it lives, beats and has time.
     fn verdict(&mut self) -> Option<String> {
-        let at_once = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let dead = poll(
-            &mut [PollFd::new(&self.agent.pidfd, PollFlags::IN)],
-            Some(&at_once),
-        )
-        .is_ok_and(|count| count > 0);
-        if dead {
+        if is_readable(&self.agent.pidfd) {
             self.reap();
             return Some(match (&self.ending, self.ended) {
                 (Some(ending), _) => ending.because.clone(),
@@ -388,6 +361,15 @@ impl Guard {
         self.lease.renew(Duration::from_millis(by_ms));
         self.lease_file.write(&self.lease)
     }
+}
+
+/// Whether the descriptor has something to say now: a pidfd, that its process is dead.
+fn is_readable(fd: &OwnedFd) -> bool {
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&at_once)).is_ok_and(|count| count > 0)
 }
 
 /// A pidfd of the controller, if it is still our parent.

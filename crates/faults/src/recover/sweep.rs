@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The variable that tells a process which run it belongs to.
 pub const RUN: &str = "SQUALL_RUN";
@@ -53,6 +54,18 @@ struct Runs {
     held: BTreeSet<PathBuf>,
 }
 
+/// Held for longer than a reader, or a child between its fork and its exec, holds a lock.
+fn is_held(folder: &Path) -> io::Result<bool> {
+    let deadline = Instant::now() + super::BLINK;
+    while journal::is_held(folder)? {
+        if Instant::now() >= deadline {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(false)
+}
+
 impl Runs {
     fn read(state: &Path) -> io::Result<Runs> {
         let mut runs = Runs {
@@ -61,7 +74,7 @@ impl Runs {
             held: BTreeSet::new(),
         };
         for folder in run_dirs(state)? {
-            if journal::is_held(&folder)? {
+            if is_held(&folder)? {
                 runs.held.insert(folder.clone());
             }
             if let Ok(log) = journal::read_all(&folder.join(journal::FILE_NAME)) {

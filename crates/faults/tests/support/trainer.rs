@@ -66,10 +66,10 @@ pub(crate) fn train() -> ExitCode {
         }
         trainer.event(json!({"kind": "epoch-end", "step": epoch * 4, "epoch": epoch}));
         trainer.phase("epoch-end", epoch * 4, epoch);
-        std::fs::write(&checkpoint, epoch.to_string()).unwrap_or_default();
         if number("ASK_AT") == Some(epoch) {
             trainer.ask(epoch);
         }
+        std::fs::write(&checkpoint, epoch.to_string()).unwrap_or_default();
     }
     ExitCode::SUCCESS
 }

@@ -55,7 +55,13 @@ impl Fixture {
     }
 
     pub fn at(state: PathBuf) -> Fixture {
-        let run = RunId("01890000-0000-7000-8000-0000000000aa".into());
+        // Of this test alone: a sweep ends what carries the name of a dead run, whoever started it.
+        let own = [
+            state.as_os_str().as_encoded_bytes(),
+            &std::process::id().to_le_bytes(),
+        ];
+        let number = squall_model::seed::hash64(&own) >> 16;
+        let run = RunId(format!("01890000-0000-7000-8000-{number:012x}"));
         let folder = state.join("runs").join(&run.0);
         std::fs::create_dir_all(&folder).unwrap();
         let journal = Journal::create(&folder, &run, Writer::Agent).unwrap();
@@ -249,7 +255,7 @@ impl Abandoned {
 
     /// Another process that holds the lock, as a stopped agent does.
     pub fn hold(&self) -> Sleeper {
-        let script = "exec 9<>journal; flock -n 9 || exit 1; echo ready; exec sleep 60";
+        let script = "exec 9<>journal; flock -w 5 9 || exit 1; echo ready; exec sleep 60";
         let holder = Sleeper::spawn(
             std::process::Command::new("sh")
                 .args(["-c", script])

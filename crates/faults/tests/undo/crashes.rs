@@ -122,15 +122,7 @@ impl World {
     }
 
     /// What must be as before.
-    fn snapshot(
-        &self,
-    ) -> (
-        char,
-        Vec<u8>,
-        (u32, i64, i64),
-        Vec<(u8, String)>,
-        Vec<String>,
-    ) {
+    fn snapshot(&self) -> impl PartialEq + use<> {
         let meta = std::fs::metadata(&self.file).unwrap();
         let path = format!("/proc/{}/ns/net", self.keeper.pid());
         let tables = namespace::inside(Some(Path::new(&path)), nftables::tables).unwrap();

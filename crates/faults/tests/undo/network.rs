@@ -194,6 +194,9 @@ fn a_table_is_found_by_its_namespace_when_the_path_has_gone() {
     revert(&undo).unwrap();
     assert_eq!(presence(&undo).presence, Presence::Absent);
     assert!(namespace.tables().is_empty());
+    // A path that leads elsewhere by now is not followed.
+    let found = namespace::find(Some("/proc/self/ns/net".as_ref()), Some(inode)).unwrap();
+    assert_eq!(namespace::inode(found.as_deref()).unwrap(), inode);
     // A namespace that is gone took its tables along.
     drop(namespace);
     revert(&undo).unwrap();

@@ -8,6 +8,9 @@ use squall_faults::journal::state::Phase;
 use squall_faults::process_pause::ProcessPause;
 use squall_faults::recover::{RecoverError, outstanding, recover_all, recover_run};
 use squall_faults::sys::process;
+use squall_faults::undo::Undo;
+use squall_faults::undo::perform::take_back;
+use squall_model::event::Presence;
 use squall_model::process::ProcessIdentity;
 use squall_model::units::Bytes;
 use std::path::Path;
@@ -248,4 +251,24 @@ fn a_backup_whose_injection_never_began_is_removed() {
     std::fs::write(orphan.join("data"), b"x").unwrap();
     recover_run(&run.run_dir, false).unwrap();
     assert!(!orphan.exists());
+}
+
+#[test]
+fn the_other_changes_of_an_injection_are_undone_past_a_failure() {
+    let sleeper = Sleeper::start();
+    sleeper.stop();
+    let undos = [
+        Undo::Continue {
+            process: sleeper.identity.clone(),
+        },
+        Undo::RestoreFile {
+            path: "/nowhere".into(),
+            backup: "/nowhere/backup".into(),
+        },
+    ];
+    let (observations, stuck) = take_back(&undos, || {});
+    assert_ne!(sleeper.state(), 'T');
+    assert_eq!(observations[0].presence, Presence::Absent);
+    assert_eq!(observations[1].presence, Presence::Unknown);
+    assert!(stuck.unwrap().because.contains("/nowhere"));
 }

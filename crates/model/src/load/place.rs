@@ -109,12 +109,6 @@ pub(super) fn widen(text: &str, place: Location) -> Location {
     }
 }
 
-/// Plain scalars may be followed by space that is not theirs.
-pub(super) fn trimmed(text: &str, place: Location) -> Location {
-    let end = place.start + text[place.start..place.end].trim_end().len();
-    Location { end, ..place }
-}
-
 /// Lists and maps in brackets reach to their bracket; blocks start with their first and end with their last child.
 pub(super) fn collection_span(
     start: Location,

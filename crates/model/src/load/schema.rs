@@ -73,13 +73,13 @@ fn without_null(map: &mut Map<String, Value>) {
     };
     let before = choices.len();
     choices.retain(|choice| !is_null_schema(choice));
-    if choices.len() == 1 && before == 2 {
-        if let (Some(Value::Array(mut choices)), true) = (map.remove("anyOf"), before == 2) {
-            if let Some(Value::Object(only)) = choices.pop() {
-                for (key, value) in only {
-                    map.entry(key).or_insert(value);
-                }
-            }
+    if choices.len() == 1
+        && before == 2
+        && let (Some(Value::Array(mut choices)), true) = (map.remove("anyOf"), before == 2)
+        && let Some(Value::Object(only)) = choices.pop()
+    {
+        for (key, value) in only {
+            map.entry(key).or_insert(value);
         }
     }
 }

@@ -71,3 +71,34 @@ pub(crate) fn short(text: &str) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{nearest, one_of, short};
+
+    #[test]
+    fn what_was_meant_is_found_among_slips_and_not_among_other_words() {
+        let faults = ["process-kill", "process-pause", "cpu-pressure", "at", "for"];
+        for (word, meant) in [
+            ("proces-kil", Some("process-kill")),
+            ("process_kill", Some("process-kill")),
+            ("Process Pause", Some("process-pause")),
+            ("cpu-presure", Some("cpu-pressure")),
+            ("fro", Some("for")),
+            ("ta", Some("at")),
+            ("coffee", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, faults), meant, "{word}");
+        }
+    }
+
+    #[test]
+    fn lists_read_well_and_stay_short() {
+        assert_eq!(one_of(["a", "b", "c"]), "`a`, `b` or `c`");
+        assert_eq!(one_of(["a"]), "`a`");
+        assert!(one_of(std::iter::repeat_n("a", 40)).ends_with("and 28 more"));
+        assert_eq!(short(&"x".repeat(41)).chars().count(), 41);
+    }
+}

@@ -3,7 +3,7 @@
 //! Invariant: total. Any text gives a tree or problems, in time linear in its length, with memory bounded by the limits below.
 
 use super::guard;
-use super::place::{Offsets, collection_span, decoration, locate, trimmed, widen};
+use super::place::{Offsets, collection_span, decoration, locate, widen};
 use super::problem::{Problem, Problems};
 use super::tree::{Entry, Node, NodeValue};
 use crate::diagnostic::Location;
@@ -105,11 +105,6 @@ impl<'t> Reader<'t, '_> {
             Event::Scalar(text, style, anchor, tag) => {
                 let refused = self.refuse_decoration(anchor, tag.is_some(), place);
                 let plain = style == ScalarStyle::Plain;
-                let span = if plain {
-                    trimmed(self.text, place)
-                } else {
-                    place
-                };
                 let value = if refused {
                     NodeValue::Refused
                 } else {
@@ -118,7 +113,7 @@ impl<'t> Reader<'t, '_> {
                         plain,
                     }
                 };
-                Some(Node { value, span })
+                Some(Node { value, span: place })
             }
             Event::Alias(_) => {
                 self.problems.add_at(

@@ -358,10 +358,11 @@ impl Trigger {
 
     fn reached(&mut self, event: &TrainingEvent, now_ns: u64) -> Vec<Outcome> {
         let high = self.completed();
-        if self.on_replay() && matches!(self.aim, Aim::Unit { .. }) {
-            if let Some(unit) = self.aim.replayed(event) {
-                self.next_unit = Some(unit);
-            }
+        if self.on_replay()
+            && matches!(self.aim, Aim::Unit { .. })
+            && let Some(unit) = self.aim.replayed(event)
+        {
+            self.next_unit = Some(unit);
         }
         let Some(unit) = self
             .aim

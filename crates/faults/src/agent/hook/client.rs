@@ -21,7 +21,7 @@ const PHASES_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) enum Spoken {
     Hello,
-    Event(TrainingEvent),
+    Event(Box<TrainingEvent>),
     Held(HoldReached),
     Request(Request),
 }
@@ -110,7 +110,9 @@ impl Client {
             ("event" | "hold" | "request", false) => {
                 return self.refuse("the first message is not `hello`");
             }
-            ("event", true) => serde_json::from_value(value).map(Spoken::Event),
+            ("event", true) => serde_json::from_value(value)
+                .map(Box::new)
+                .map(Spoken::Event),
             ("hold", true) => serde_json::from_value(value).map(Spoken::Held),
             ("request", true) => serde_json::from_value(value).map(Spoken::Request),
             _ => return, // a newer trainer's word

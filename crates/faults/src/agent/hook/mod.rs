@@ -32,7 +32,7 @@ pub enum FromHook {
     },
     Event {
         client: ClientId,
-        event: TrainingEvent,
+        event: Box<TrainingEvent>,
     },
     Held {
         client: ClientId,

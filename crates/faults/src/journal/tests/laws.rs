@@ -149,3 +149,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_change_recorded_where_it_may_not_stand_is_undone_all_the_same() {
+    let record = |seq, entry| Record {
+        seq,
+        boot_ns: 0,
+        by: Writer::Agent,
+        entry,
+    };
+    let entries = [intent(0, 0), undoing(0), undone(0), intent(0, 1)];
+    let records: Vec<Record> = (1..)
+        .zip(entries)
+        .map(|(seq, entry)| record(seq, entry))
+        .collect();
+    let state = State::fold(&records);
+    let open: Vec<_> = state.outstanding().collect();
+    assert_eq!(
+        (open.len(), open[0].undos.len(), open[0].phase),
+        (1, 2, Phase::Undoing)
+    );
+    // And that undo can be recorded.
+    let mut state = state;
+    state.apply(&record(5, undone(0))).unwrap();
+    assert_eq!(state.outstanding().count(), 0);
+}

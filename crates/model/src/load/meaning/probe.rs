@@ -186,31 +186,31 @@ impl Meaning<'_> {
     fn check_file(&mut self, file: &FileProbe, at: At<'_>) {
         self.path(&file.path, at.key("path"));
         self.not_zero(file.age, at.key("age"));
-        if let (Some(least), Some(most)) = (file.at_least, file.at_most) {
-            if least > most {
-                let problem = Problem::new(
-                    "contradiction",
-                    format!("no file has at least {least} and at most {most}"),
-                );
-                self.value(
-                    at.key("at-most"),
-                    problem
-                        .label("less than `at-least`")
-                        .help("exchange or correct the two"),
-                );
-            }
+        if let (Some(least), Some(most)) = (file.at_least, file.at_most)
+            && least > most
+        {
+            let problem = Problem::new(
+                "contradiction",
+                format!("no file has at least {least} and at most {most}"),
+            );
+            self.value(
+                at.key("at-most"),
+                problem
+                    .label("less than `at-least`")
+                    .help("exchange or correct the two"),
+            );
         }
-        if let Some(digest) = &file.sha256 {
-            if digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                let problem = Problem::new("bad-digest", "`sha256` is not a SHA-256 digest");
-                let label = format!("{} characters", digest.chars().count());
-                self.value(
-                    at.key("sha256"),
-                    problem
-                        .label(label)
-                        .help("write the 64 hexadecimal digits that `sha256sum` prints"),
-                );
-            }
+        if let Some(digest) = &file.sha256
+            && (digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        {
+            let problem = Problem::new("bad-digest", "`sha256` is not a SHA-256 digest");
+            let label = format!("{} characters", digest.chars().count());
+            self.value(
+                at.key("sha256"),
+                problem
+                    .label(label)
+                    .help("write the 64 hexadecimal digits that `sha256sum` prints"),
+            );
         }
     }
 
@@ -223,38 +223,40 @@ impl Meaning<'_> {
     /// How long one measurement may take, against the time between two.
     fn check_deadline(&mut self, within: Option<Span>, interval: Option<Span>, at: At<'_>) {
         self.not_zero(within, at);
-        if let (Some(within), Some(interval)) = (within, interval) {
-            if within > interval && interval.as_nanos() > 0 {
-                let problem = Problem::new(
-                    "impossible-window",
-                    format!("a measurement may take {within}, but one is due every {interval}"),
-                );
-                self.value(
-                    at,
-                    problem
-                        .label(format!("longer than `interval: {interval}`"))
-                        .help("shorten `within` or lengthen `interval`"),
-                );
-            }
+        if let (Some(within), Some(interval)) = (within, interval)
+            && within > interval
+            && interval.as_nanos() > 0
+        {
+            let problem = Problem::new(
+                "impossible-window",
+                format!("a measurement may take {within}, but one is due every {interval}"),
+            );
+            self.value(
+                at,
+                problem
+                    .label(format!("longer than `interval: {interval}`"))
+                    .help("shorten `within` or lengthen `interval`"),
+            );
         }
     }
 
     /// How recent something must be, against how often one looks.
     fn check_window(&mut self, within: Option<Span>, interval: Option<Span>, at: At<'_>) {
         self.not_zero(within, at);
-        if let (Some(within), Some(interval)) = (within, interval) {
-            if within < interval && within.as_nanos() > 0 {
-                let problem = Problem::new(
-                    "impossible-window",
-                    format!("looking every {interval} cannot tell what happened within {within}"),
-                );
-                self.value(
-                    at,
-                    problem
-                        .label(format!("shorter than `interval: {interval}`"))
-                        .help("shorten `interval` or lengthen `within`"),
-                );
-            }
+        if let (Some(within), Some(interval)) = (within, interval)
+            && within < interval
+            && within.as_nanos() > 0
+        {
+            let problem = Problem::new(
+                "impossible-window",
+                format!("looking every {interval} cannot tell what happened within {within}"),
+            );
+            self.value(
+                at,
+                problem
+                    .label(format!("shorter than `interval: {interval}`"))
+                    .help("shorten `interval` or lengthen `within`"),
+            );
         }
         self.fits_limit(within, at);
     }

@@ -141,15 +141,15 @@ impl Meaning<'_> {
             self.pattern(log, at.key("log"));
             self.needs_workload(at.key("log"), "a line of the workload's output");
         }
-        if let (Some(epoch), Some(last)) = (moment.epoch, self.last_epoch()) {
-            if epoch > last {
-                self.value(
-                    at.key("epoch"),
-                    Problem::new("never-acts", format!("epoch {epoch} is never reached"))
-                        .label(format!("the job has {last} epochs"))
-                        .help("aim earlier, or correct `epochs:` of the workload"),
-                );
-            }
+        if let (Some(epoch), Some(last)) = (moment.epoch, self.last_epoch())
+            && epoch > last
+        {
+            self.value(
+                at.key("epoch"),
+                Problem::new("never-acts", format!("epoch {epoch} is never reached"))
+                    .label(format!("the job has {last} epochs"))
+                    .help("aim earlier, or correct `epochs:` of the workload"),
+            );
         }
     }
 
@@ -228,18 +228,19 @@ impl Meaning<'_> {
         self.not_zero(every.time, at.key("time"));
         self.fits_limit(every.time, at.key("time"));
         self.check_phase(every.phase.as_deref(), at.key("phase"));
-        if let (Some(time), Some(lasts)) = (every.time, lasts) {
-            if time < lasts && time.as_nanos() > 0 {
-                self.value(
-                    at.key("time"),
-                    Problem::new(
-                        "impossible-window",
-                        format!("the step repeats every {time} but lasts {lasts}"),
-                    )
-                    .label(format!("shorter than `for: {lasts}`"))
-                    .help("repeat it less often or let it last less long"),
-                );
-            }
+        if let (Some(time), Some(lasts)) = (every.time, lasts)
+            && time < lasts
+            && time.as_nanos() > 0
+        {
+            self.value(
+                at.key("time"),
+                Problem::new(
+                    "impossible-window",
+                    format!("the step repeats every {time} but lasts {lasts}"),
+                )
+                .label(format!("shorter than `for: {lasts}`"))
+                .help("repeat it less often or let it last less long"),
+            );
         }
         self.check_last_epoch(every, at);
     }

@@ -1,0 +1,65 @@
+//! What Squall starts, watches and ends.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What Squall starts and owns: it ends with the run, its lease, or the controller's loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Workload {
+    /// A training job: steps, epochs and checkpoints are understood.
+    Training(Training),
+    /// Any other command.
+    Process(Process),
+}
+
+/// A training job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Training {
+    /// The command line, split like a shell would but run without one. `{out}` is a fresh folder of this run.
+    pub run: String,
+    /// Also run it undisturbed first, for comparison.
+    #[serde(default)]
+    pub reference: bool,
+    /// Environment variables beside the inherited ones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Working directory. The folder of the experiment file unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Log patterns that become training events, for jobs without a hook.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<LogPattern>,
+    /// Number of epochs of the whole job, so that `every: {epochs: N}` does not fire at the last. Learned from a reference run when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u64>,
+    /// Steps between two checkpoints, when no event tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_interval: Option<u64>,
+}
+
+/// Any other command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Process {
+    /// The command line, split like a shell would but run without one. `{out}` is a fresh folder of this run.
+    pub run: String,
+    /// Environment variables beside the inherited ones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Working directory. The folder of the experiment file unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+}
+
+/// A pattern on lines of the workload's output that makes a training event of each match.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LogPattern {
+    /// The kind of event: `step-end`, `epoch-end`, `checkpoint-renamed`, `checkpoint-loaded`, `recovery`, …
+    pub event: String,
+    /// A regular expression. Groups named `step`, `epoch`, `loss`, `rank`, `restart`, `path`, `digest`, `stage` fill the event's fields.
+    pub pattern: String,
+}
