@@ -4,7 +4,7 @@ use super::checkpoints;
 use super::conductor::{Conductor, Halt};
 use super::host::Host;
 use super::reports::write_reports;
-use super::whole::{Conclusion, NoLink, RunError};
+use super::whole::{Conclusion, NoLink, RunError, ask};
 use crate::store::StoredRun;
 use squall_analysis::report::Report;
 use squall_model::event::{Body, Event, Stage};
@@ -68,9 +68,18 @@ impl Conductor<'_> {
         let (found, problems) =
             checkpoints::read(&events, &self.folder.out(), &self.folder.reference());
         problems.into_iter().for_each(|text| self.note(text));
-        let text = serde_json::to_string(&found).unwrap_or_default();
-        if let Err(error) = self.store.set_meta("checkpoints", text) {
-            self.bugs.push(error.to_string());
+        let ranks = self
+            .board
+            .of_workload(|workload| workload.ranks.len() as u64);
+        let ask = ask(self.script, ranks.unwrap_or(0));
+        let kept = [
+            ("checkpoints", serde_json::to_string(&found)),
+            ("ask", serde_json::to_string(&ask)),
+        ];
+        for (key, text) in kept {
+            if let Err(error) = self.store.set_meta(key, text.unwrap_or_default()) {
+                self.bugs.push(error.to_string());
+            }
         }
     }
 

@@ -13,6 +13,7 @@ mod host;
 mod link;
 mod method;
 mod observer;
+mod permission;
 mod reports;
 mod script;
 mod stages;
@@ -26,7 +27,7 @@ pub use host::{Host, HostError, LocalHost};
 pub use link::{Link, LinkError, Word};
 pub use observer::{Interrupt, LOSS_HISTORY, Live, Observer, Silent};
 pub use reports::write_reports;
-pub use script::{Node, Owned, Script, Source};
+pub use script::{Node, Owned, Script, Source, Undecided};
 pub use whole::{Conclusion, Request, RunError, close_earlier, conduct};
 
 #[cfg(test)]

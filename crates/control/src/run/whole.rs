@@ -225,8 +225,9 @@ pub fn close_earlier(state_dir: &Path) -> Vec<String> {
     told
 }
 
-fn opening(script: &Script, run: &RunId, clock: RunClock) -> Opening {
-    let ask = StoredAsk {
+/// The question as it is kept. `ranks` counts where the plan could not.
+pub(super) fn ask(script: &Script, ranks: u64) -> StoredAsk {
+    StoredAsk {
         title: script.title.clone(),
         file: script.file.clone(),
         requirement: script.requirement.clone(),
@@ -240,9 +241,17 @@ fn opening(script: &Script, run: &RunId, clock: RunClock) -> Opening {
             .workload
             .as_ref()
             .and_then(|owned| owned.checkpoint_interval),
-        eligible: script.eligible,
+        eligible: if script.eligible > 0 {
+            script.eligible
+        } else {
+            ranks
+        },
         at_most: script.at_most,
-    };
+    }
+}
+
+fn opening(script: &Script, run: &RunId, clock: RunClock) -> Opening {
+    let ask = ask(script, 0);
     Opening {
         first: Body::RunStarted {
             version: squall_model::event::VERSION,

@@ -124,11 +124,14 @@ impl Link for FakeLink {
     }
 }
 
+/// What is done to the run folder when guard and agent start.
+pub(super) type Prepare = Box<dyn FnMut(&RunId, &Path)>;
+
 pub(super) struct FakeHost {
     pub(super) play: Option<Play>,
     pub(super) heard: Arc<Mutex<Heard>>,
     /// Done to the run folder when guard and agent start.
-    pub(super) prepare: Box<dyn FnMut(&RunId, &Path)>,
+    pub(super) prepare: Prepare,
 }
 
 impl Host for FakeHost {

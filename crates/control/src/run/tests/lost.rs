@@ -272,3 +272,29 @@ fn an_agent_of_another_version_is_refused_before_anything_happens() {
     assert_eq!(error.exit(), Exit::Unreachable);
     assert_eq!(heard.lock().expect("heard").words.len(), 1);
 }
+
+#[test]
+fn a_share_that_is_known_only_when_ranks_are_is_refused_before_anything_is_armed() {
+    use squall_model::plan::build;
+    use squall_model::policy::{Policies, read};
+    let text = "version: 1\ntitle: t\nworkload:\n  training: {run: train}\nmethod:\n  - process-kill: {target: {rank: 1}}\n";
+    let loaded = squall_model::load::read::<squall_catalog::Faults>(text, "t.yaml").expect("valid");
+    for (share, exit) in [("40%", Exit::Refused), ("100%", Exit::Held)] {
+        let policy = read::<squall_catalog::Faults>(
+            &format!("version: 1\nmaximum-share: {share}\n"),
+            "p.yaml",
+        )
+        .expect("a policy");
+        let mut script = script();
+        script.undecided = Some(Undecided {
+            rules: vec![RuleId(0)],
+            plan: build(&loaded.experiment, 7),
+            policies: Policies {
+                files: vec![policy],
+            },
+        });
+        let outcome = play(script, well_behaved(kills));
+        assert_eq!(outcome.exit(), exit);
+        assert_eq!(outcome.armed().is_empty(), exit == Exit::Refused);
+    }
+}

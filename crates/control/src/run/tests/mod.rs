@@ -225,6 +225,7 @@ fn script() -> Script {
         plan: serde_json::json!({"rules": 1}),
         policies: BTreeMap::from([("p.yaml".into(), "ff".into())]),
         attached: Vec::new(),
+        undecided: None,
     }
 }
 
