@@ -4,9 +4,9 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -48,8 +48,9 @@ pub struct Prey {
     pub process: Option<Spawned>,
     /// A file with mode, attribute and an old modification time.
     pub file: Option<PathBuf>,
-    /// Its content.
+    /// Its content, and its time of modification.
     content: Vec<u8>,
+    modified: Option<SystemTime>,
     /// Those who accept connections, one by IPv4 and one by IPv6.
     listeners: Vec<TcpListener>,
 }
@@ -153,6 +154,7 @@ impl Prey {
             process: None,
             file: None,
             content: Vec::new(),
+            modified: None,
             listeners: Vec::new(),
         }
     }
@@ -175,9 +177,29 @@ impl Prey {
         self.file.as_deref().context("no file was prepared")
     }
 
-    /// Its file's content before anything happened.
-    pub fn content(&self) -> &[u8] {
-        &self.content
+    /// Whether the file's length, time and some of its bytes are as before: a quick look.
+    pub fn file_looks_restored(&self) -> bool {
+        let look = || -> anyhow::Result<bool> {
+            let path = self.path()?;
+            let meta = fs::metadata(path)?;
+            if meta.len() != self.content.len() as u64 || Some(meta.modified()?) != self.modified {
+                return Ok(false);
+            }
+            let file = fs::File::open(path)?;
+            let places = [0, self.content.len() / 2, self.content.len() - 8];
+            Ok(places.iter().all(|at| {
+                let mut bytes = [0; 8];
+                let read = file.read_exact_at(&mut bytes, *at as u64);
+                read.is_ok() && bytes == self.content[*at..*at + 8]
+            }))
+        };
+        look().unwrap_or(false)
+    }
+
+    /// Whether the file's content is as before.
+    pub fn file_is_restored(&self) -> bool {
+        self.path()
+            .is_ok_and(|path| fs::read(path).ok().as_deref() == Some(&self.content))
     }
 
     /// Whether somebody who wants to is let through to a listener, by either family.
@@ -274,14 +296,16 @@ fn a_file(folder: &Path, size: Size) -> anyhow::Result<Prey> {
         rustix::fs::XattrFlags::empty(),
     )
     .ok();
-    let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+    let old = SystemTime::now() - Duration::from_secs(3600);
     fs::File::options()
         .write(true)
         .open(&path)?
         .set_modified(old)?;
+    let modified = fs::metadata(&path)?.modified().ok();
     Ok(Prey {
         file: Some(path),
         content,
+        modified,
         ..Prey::none(size)
     })
 }

@@ -59,3 +59,16 @@ pub fn lease() -> Option<std::time::Duration> {
 pub fn lease() -> Option<std::time::Duration> {
     None
 }
+
+/// Whether every undo is to do nothing and say that it did (`SQUALL_BROKEN_UNDO`): how the matrix proves that it would notice.
+#[cfg(feature = "crash-points")]
+pub fn undo_is_broken() -> bool {
+    std::env::var_os("SQUALL_BROKEN_UNDO").is_some()
+}
+
+/// Never in this build.
+#[cfg(not(feature = "crash-points"))]
+#[inline]
+pub fn undo_is_broken() -> bool {
+    false
+}

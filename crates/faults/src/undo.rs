@@ -85,6 +85,9 @@ fn seen(presence: Presence, source: &str, evidence: impl Into<String>) -> Observ
 
 /// Takes one change back. Succeeds when there is nothing (left) to take back.
 pub fn revert(undo: &Undo) -> Result<(), UndoError> {
+    if crate::crash::undo_is_broken() {
+        return Ok(());
+    }
     match undo {
         Undo::Nothing { .. } => Ok(()),
         Undo::Continue { process } => process::continue_process(process),

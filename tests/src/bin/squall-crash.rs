@@ -10,9 +10,9 @@ use squall_tests::compliance::crashes;
 use squall_tests::crash::cell::{self, Cell, Ended, Verdict};
 use squall_tests::crash::report::Report;
 use squall_tests::crash::squall::Squall;
-use squall_tests::crash::{pool, select};
+use squall_tests::crash::{latency, pool, select};
 
-const USAGE: &str = "squall-crash --matrix [--full] | --trials N [--seed S]
+const USAGE: &str = "squall-crash --matrix [--full] | --trials N [--seed S] | --agent-kill-latency
     [--only WORDS] [--jobs N] [--repeat N] [--list] [--format text|json]";
 
 #[derive(Debug, Default)]
@@ -24,6 +24,7 @@ struct Options {
     only: Vec<String>,
     jobs: Option<usize>,
     repeat: Option<usize>,
+    latency: bool,
     list: bool,
     json: bool,
 }
@@ -55,6 +56,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option
         match argument.as_str() {
             "--matrix" => options.matrix = true,
             "--full" => options.full = true,
+            "--agent-kill-latency" => options.latency = true,
             "--list" => options.list = true,
             "--trials" => options.trials = Some(value()?.parse()?),
             "--seed" => options.seed = Some(value()?.parse()?),
@@ -65,7 +67,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option
             _ => bail!("`{argument}` is not known\n{USAGE}"),
         }
     }
-    if options.matrix == options.trials.is_some() {
+    if !options.latency && options.matrix == options.trials.is_some() {
         bail!("say either --matrix or --trials N\n{USAGE}");
     }
     Ok(options)
@@ -94,7 +96,15 @@ fn run() -> anyhow::Result<bool> {
     if let Some(state) = asked(&mut arguments, "--recover") {
         return crashes::recover(state.as_ref()).map(|()| true);
     }
+    if let Some(cell) = asked(&mut arguments, "--measure") {
+        let milliseconds = latency::measure(&serde_json::from_str(&cell)?, &cell::program()?)?;
+        say(&mut std::io::stdout(), &milliseconds.to_string());
+        return Ok(true);
+    }
     let options = options(arguments)?;
+    if options.latency {
+        return measure(options.repeat.unwrap_or(20), &options.only);
+    }
     let cells = selected(&options);
     if options.list {
         for cell in &cells {
@@ -133,6 +143,29 @@ fn run() -> anyhow::Result<bool> {
         );
     }
     Ok(report.passed())
+}
+
+/// Prints a JSON array of {name, value, unit, against, goal, met}. One-shot faults leave nothing to wait for.
+fn measure(repetitions: usize, only: &[String]) -> anyhow::Result<bool> {
+    let program = Squall::beside_us()?;
+    let mut measured = Vec::new();
+    for (fault, class) in select::subjects() {
+        if class == "one-shot" || !(only.is_empty() || only.contains(&fault)) {
+            continue;
+        }
+        let cells = (1..=repetitions).map(|number| latency::cell(number, &fault, &class));
+        let values: Vec<f64> = cells
+            .map(|cell| pool::measure(&cell, &program))
+            .collect::<Result<_, _>>()?;
+        say(&mut std::io::stderr(), &format!("{fault}: {values:.1?}"));
+        measured.push((fault, values));
+    }
+    let rows = latency::results(&measured);
+    say(
+        &mut std::io::stdout(),
+        &serde_json::to_string_pretty(&rows)?,
+    );
+    Ok(rows.iter().all(|row| row["met"] == true))
 }
 
 fn selected(options: &Options) -> Vec<Cell> {
@@ -175,8 +208,12 @@ impl Progress {
         let line = match &ended.verdict {
             Verdict::Clean if !count.is_multiple_of(20) && count != self.of => return,
             Verdict::Clean => format!("{count} of {} cells after {seconds:.0} s", self.of),
-            Verdict::Left(left) => format!("LEFT {}: {}", ended.cell.name(), left.join("; ")),
-            Verdict::Failed(why) => format!("FAILED {}: {why}", ended.cell.name()),
+            Verdict::Left(left) => format!(
+                "LEFT {}: {}",
+                ended.cell.name(),
+                left.first().map_or("", String::as_str)
+            ),
+            Verdict::Failed(_) => format!("FAILED {}", ended.cell.name()),
             Verdict::Skipped(why) => format!("SKIPPED {}: {why}", ended.cell.name()),
         };
         say(&mut std::io::stderr(), &line);

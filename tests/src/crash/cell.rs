@@ -12,7 +12,7 @@ use super::cause::{Act, Cause, Who};
 use super::cgroups::Cgroups;
 use super::journal;
 use super::points::{Point, Points};
-use super::processes::{Ending, Reaper, is_alive, own, send, tree};
+use super::processes::{Ending, Own, Reaper, is_alive, own, send, tree};
 use super::squall::{HOLD_MS, LEASE, Squall, WORKLOAD, experiment};
 use super::strike::{Aim, FILLER, Struck};
 use crate::sandbox::{self, command};
@@ -22,7 +22,7 @@ use crate::targets::{Prey, Recipe, Size, recipe};
 use rustix::process::Signal;
 
 /// The longest that anything in a cell may take.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(30);
 /// Everything that a cell makes, in a file system of its own that ends with it.
 const FOLDER: &str = "/mnt";
 
@@ -113,20 +113,20 @@ pub struct Ended {
 }
 
 /// A cell in progress.
-struct Stage {
-    cell: Cell,
-    cause: &'static Cause,
-    recipe: Option<&'static Recipe>,
-    prey: Prey,
-    squall: Squall,
-    points: Points,
-    cgroups: Cgroups,
-    reaper: Reaper,
-    scope: Scope,
-    before: HostSnapshot,
+pub(super) struct Stage {
+    pub(super) cell: Cell,
+    pub(super) cause: &'static Cause,
+    pub(super) recipe: Option<&'static Recipe>,
+    pub(super) prey: Prey,
+    pub(super) squall: Squall,
+    pub(super) points: Points,
+    pub(super) cgroups: Cgroups,
+    pub(super) reaper: Reaper,
+    pub(super) scope: Scope,
+    pub(super) before: HostSnapshot,
     /// Told in every error.
-    struck: Struck,
-    state: String,
+    pub(super) struck: Struck,
+    pub(super) state: String,
 }
 
 /// Runs a cell here. This process must be the first of its namespaces.
@@ -140,7 +140,7 @@ pub fn run(cell: &Cell, program: &Path) -> Ended {
         blind: BTreeMap::new(),
         took_ms: 0,
     };
-    match Stage::set(cell, program) {
+    match Stage::set(cell, program, Size::Small) {
         Err(error) => ended.verdict = Verdict::Failed(format!("{error:#}")),
         Ok(mut stage) => {
             ended.verdict = stage.play().unwrap_or_else(|error| {
@@ -181,7 +181,7 @@ pub fn cgroup_name(token: &str) -> String {
 pub const TOKEN: &str = "SQUALL_CELL_TOKEN";
 
 impl Stage {
-    fn set(cell: &Cell, program: &Path) -> anyhow::Result<Self> {
+    pub(super) fn set(cell: &Cell, program: &Path, size: Size) -> anyhow::Result<Self> {
         ensure!(
             std::process::id() == 1,
             "a cell must be the first process of a pid namespace of its own"
@@ -194,7 +194,8 @@ impl Stage {
         for folder in [&state, &logs, &place] {
             fs::create_dir(folder)?;
         }
-        sandbox::tmpfs(&state.to_string_lossy(), "24m")?;
+        let room = if size == Size::Small { "24m" } else { "256m" };
+        sandbox::tmpfs(&state.to_string_lossy(), room)?;
         let cause = Cause::named(&cell.cause)
             .with_context(|| format!("there is no cause {}", cell.cause))?;
         let found = if cell.fault == WORKLOAD {
@@ -203,7 +204,7 @@ impl Stage {
             Some(recipe(&cell.fault)?)
         };
         let prepare = found.map_or(recipe("cpu-pressure")?.prepare, |recipe| recipe.prepare);
-        let prey = prepare(&place, Size::Small)?;
+        let prey = prepare(&place, size)?;
         let cgroups = Cgroups::create(&cgroup_name(&std::env::var(TOKEN).unwrap_or_default()));
         let mut scope = prey
             .watched(Scope::host(), !cell.is_one_shot())
@@ -327,33 +328,31 @@ impl Stage {
 
     /// Whether only the next command can undo.
     fn is_left_to_next_command(&self) -> bool {
-        let hits = |who| matches!(self.cause.act, Act::Signal(Signal::KILL | Signal::STOP, whom) if whom.contains(&who));
-        let rescuer_is_out = self.cell.is_met_by_guard() && (hits(Who::Agent) || hits(Who::Guard));
-        self.cause.removes_every_rescuer() || rescuer_is_out
+        let kills =
+            |who| matches!(self.cause.act, Act::Signal(Signal::KILL, whom) if whom.contains(&who));
+        let last_is_killed =
+            self.cell.is_met_by_guard() && (kills(Who::Agent) || kills(Who::Guard));
+        self.cause.removes_every_rescuer() || last_is_killed
     }
 
     /// Waits until the rescue is over; where nobody is left to rescue, lets the next command do it.
     fn rescue(&mut self, held: Option<Point>, controller: &Spawned) -> anyhow::Result<()> {
-        let to_next = self.is_left_to_next_command();
-        let hangs = self.cause.act == Act::LeaseEnds && held.is_some();
-        let kept = if hangs {
-            held
-        } else {
-            drop(held);
-            None
-        };
-        if to_next {
+        if self.cause.act == Act::LeaseEnds {
+            // Whoever is at the boundary only goes on when the lease is over.
+            self.wait(LEASE + Duration::from_millis(500))?;
+        }
+        drop(held);
+        if self.is_left_to_next_command() {
             self.settle("the holders are gone", |verb| {
                 ["run", "guard", "agent"].contains(&verb)
             })?;
-            if !self.struck.stopped.is_empty() {
-                self.wait(LEASE + Duration::from_millis(2300))?;
-            }
             self.next_command()?;
+        } else if self.cell.is_met_by_guard() && self.cause.stops_somebody() {
+            // The last rescuer may be stopped in the middle of its work: its lease covers that, so it goes on when it is continued.
+            self.wait(LEASE + Duration::from_millis(500))?;
         } else {
             self.settle("the rescuers are done", |_| true)?;
         }
-        drop(kept);
         for pid in std::mem::take(&mut self.struck.stopped) {
             send(pid, Signal::CONT);
         }
@@ -363,7 +362,11 @@ impl Stage {
     }
 
     /// Waits until none of the processes of ours is left that counts and is not stopped by us.
-    fn settle(&mut self, until: &str, counts: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    pub(super) fn settle(
+        &mut self,
+        until: &str,
+        counts: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<()> {
         let deadline = Instant::now() + LIMIT;
         loop {
             self.reaper.reap();
@@ -379,7 +382,8 @@ impl Stage {
             }
             ensure!(
                 Instant::now() < deadline,
-                "waiting until {until}: {left:?} did not end within {LIMIT:?}"
+                "waiting until {until}: {} did not end within {LIMIT:?}",
+                verbs(&left)
             );
         }
     }
@@ -451,15 +455,7 @@ impl Stage {
 
     /// Compares the host with the one before, and asks `status` whether it knows of anything outstanding.
     fn judge(&mut self) -> anyhow::Result<Verdict> {
-        let deadline = Instant::now() + Duration::from_secs(2);
-        let left = loop {
-            self.reaper.reap();
-            let left = self.left()?;
-            if left.is_empty() || Instant::now() >= deadline {
-                break left;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
+        let left = self.left_at_last()?;
         if !left.is_empty() {
             return Ok(Verdict::Left(left));
         }
@@ -477,6 +473,19 @@ impl Stage {
         Ok(Verdict::Clean)
     }
 
+    /// What is left when everything has had its time: a dead process goes only when it is collected.
+    pub(super) fn left_at_last(&mut self) -> anyhow::Result<Vec<String>> {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            self.reaper.reap();
+            let left = self.left()?;
+            if left.is_empty() || Instant::now() >= deadline {
+                return Ok(left);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn left(&self) -> anyhow::Result<Vec<String>> {
         let after = HostSnapshot::take(&self.scope)?;
         let spared = format!("pid {}", self.prey.pid());
@@ -491,6 +500,14 @@ impl Stage {
             .map(|difference| difference.to_string())
             .collect())
     }
+}
+
+/// `guard 17, agent 18`.
+fn verbs(processes: &[Own]) -> String {
+    let each = processes
+        .iter()
+        .map(|process| format!("{} {}", process.verb, process.pid));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// The binary that a cell was told to use.

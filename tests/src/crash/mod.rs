@@ -8,6 +8,7 @@ pub mod cause;
 pub mod cell;
 pub mod cgroups;
 pub mod journal;
+pub mod latency;
 pub mod points;
 pub mod pool;
 pub mod processes;

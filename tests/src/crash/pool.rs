@@ -86,9 +86,35 @@ fn harness() -> anyhow::Result<std::path::PathBuf> {
 }
 
 fn one(cell: &Cell, program: &Path, flags: &[&str]) -> anyhow::Result<Ended> {
+    let (said, complained) = inside("--cell", cell, program, flags)?;
+    serde_json::from_str(&said)
+        .with_context(|| format!("the cell said {said:?} and {complained:?}"))
+}
+
+/// Measures in namespaces of its own how long after the agent's death the world is clean, in milliseconds.
+///
+/// # Errors
+/// When it cannot be measured.
+pub fn measure(cell: &Cell, program: &Path) -> anyhow::Result<f64> {
+    let flags = Sandbox::new().with_own_pids().usable_flags()?;
+    let flags =
+        flags.context("this host lets us make no namespaces, so nothing can be measured")?;
+    let (said, complained) = inside("--measure", cell, program, &flags)?;
+    let said = said.trim();
+    said.parse()
+        .with_context(|| format!("{} said {said:?} and {complained}", cell.fault))
+}
+
+/// Runs the harness as the first process of new namespaces; what it said and complained.
+fn inside(
+    verb: &str,
+    cell: &Cell,
+    program: &Path,
+    flags: &[&str],
+) -> anyhow::Result<(String, String)> {
     let token = format!("{}-{}", std::process::id(), cell.number);
     let mut command = in_namespaces(flags)?;
-    command.arg("--cell").arg(serde_json::to_string(cell)?);
+    command.arg(verb).arg(serde_json::to_string(cell)?);
     command
         .env("SQUALL_CELL_PROGRAM", program)
         .env(TOKEN, &token);
@@ -117,6 +143,5 @@ fn one(cell: &Cell, program: &Path, flags: &[&str]) -> anyhow::Result<Ended> {
         .read_to_string(&mut complained)?;
     cgroups::remove(&cgroup_name(&token));
     ended.with_context(|| format!("the cell hung: {complained}"))?;
-    serde_json::from_str(&said)
-        .with_context(|| format!("the cell said {said:?} and {complained:?}"))
+    Ok((said, complained))
 }

@@ -8,7 +8,7 @@ use crate::catalogue::{class_name, kinds};
 use squall_model::seed;
 
 /// How long after its start a run is over at the latest when nobody interferes: uncoordinated strikes fall within.
-pub const WINDOW_US: u64 = 700_000;
+pub const WINDOW_US: u64 = 450_000;
 
 /// What is let loose: each fault of the catalogue, and the owned workload, with its class.
 pub fn subjects() -> Vec<(String, String)> {

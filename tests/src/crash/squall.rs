@@ -76,6 +76,7 @@ impl Squall {
         if let Some(points) = &self.points {
             command.env("SQUALL_CRASH_SOCKET", points);
         }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.process_group(0);
         cgroups.inside(|| Spawned::start(&mut command))
     }
@@ -95,7 +96,7 @@ impl Squall {
         let read = |end: &str| {
             let text =
                 fs::read_to_string(self.logs.join(format!("{verb}.{end}"))).unwrap_or_default();
-            let skipped = text.chars().count().saturating_sub(700);
+            let skipped = text.chars().count().saturating_sub(1500);
             text.trim().chars().skip(skipped).collect::<String>()
         };
         format!("{verb} said: {} {}", read("out"), read("err"))

@@ -144,7 +144,7 @@ fn told(told: String) -> Struck {
 }
 
 /// Processes that carry the mark of an owned workload.
-fn marked() -> Vec<u32> {
+pub fn marked() -> Vec<u32> {
     let is_marked = |pid: &u32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment
