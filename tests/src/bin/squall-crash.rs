@@ -173,7 +173,7 @@ impl Progress {
         let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
         let seconds = self.started.elapsed().as_secs_f64();
         let line = match &ended.verdict {
-            Verdict::Clean if count % 20 != 0 && count != self.of => return,
+            Verdict::Clean if !count.is_multiple_of(20) && count != self.of => return,
             Verdict::Clean => format!("{count} of {} cells after {seconds:.0} s", self.of),
             Verdict::Left(left) => format!("LEFT {}: {}", ended.cell.name(), left.join("; ")),
             Verdict::Failed(why) => format!("FAILED {}: {why}", ended.cell.name()),

@@ -13,7 +13,7 @@ pub const WINDOW_US: u64 = 700_000;
 /// What is let loose: each fault of the catalogue, and the owned workload, with its class.
 pub fn subjects() -> Vec<(String, String)> {
     let faults = kinds()
-        .into_iter()
+        .iter()
         .map(|info| (info.kind.to_owned(), class_name(info.class).to_owned()));
     faults
         .chain([(WORKLOAD.to_owned(), WORKLOAD.to_owned())])

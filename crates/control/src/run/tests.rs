@@ -121,6 +121,9 @@ impl Link for FakeLink {
         Ok(())
     }
 
+    /// What is laid into the run folder before it starts.
+    type Prepare = Box<dyn FnMut(&RunId, &Path)>;
+
     fn receive(&mut self, wait: Duration) -> Option<Word> {
         let deadline = Instant::now() + wait;
         loop {
@@ -140,7 +143,7 @@ struct FakeHost {
     play: Option<Play>,
     heard: Arc<Mutex<Heard>>,
     /// Done to the run folder when guard and agent start.
-    prepare: Box<dyn FnMut(&RunId, &Path)>,
+    prepare: Prepare,
 }
 
 impl Host for FakeHost {
