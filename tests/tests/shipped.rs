@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Map, Value};
 use squall_catalog::Faults;
 use squall_model::load::{self, Node, NodeValue};
-use squall_tests::product::{Desk, shipped};
+use squall_tests::product::{Desk, Report, shipped};
 use squall_tests::prove::each;
 
 /// What a file was written as, for a validator that knows nothing of ours.
@@ -110,8 +110,32 @@ fn ends_as_promised(name: &str) -> anyhow::Result<()> {
     let report = desk.report()?;
     ensure!(!report.injections().is_empty(), "{}", report.told());
     ensure!(report.all_gone(), "{}", report.told());
+    lasts_as_long_as_it_says(&report)?;
+    if name == "damage-the-newest-checkpoint" {
+        // The trainer went back to the checkpoint before the damaged one, and threw that away.
+        ensure!(
+            report.injections()[0]["gone"] == "superseded",
+            "{}",
+            report.told()
+        );
+        ensure!(report.0["recoveries"][1]["lost"] == 29, "{}", report.told());
+    }
     well_formed(&desk, report.run())?;
     desk.is_clean()
+}
+
+/// What is to stay for a second or more is not taken back before.
+fn lasts_as_long_as_it_says(report: &Report) -> anyhow::Result<()> {
+    for it in report
+        .injections()
+        .iter()
+        .filter(|it| it["class"] != "one-shot")
+    {
+        let stayed = it["gone_ns"].as_u64().zip(it["landed_ns"].as_u64());
+        let stayed = stayed.map_or(0, |(gone, landed)| gone.saturating_sub(landed));
+        ensure!(stayed >= 950_000_000, "{} ns: {}", stayed, report.told());
+    }
+    Ok(())
 }
 
 /// An independent parser reads the report for CI servers.

@@ -1,7 +1,7 @@
 //! From a file to a script that may be played: read, planned, held against the policies and the host. Changes nothing.
 
 use crate::policy_files::{PolicyError, policies};
-use crate::run::{Script, Source};
+use crate::run::{Script, Source, Undecided};
 use squall_catalog::Faults;
 use squall_faults::agent::targets::{Scope, resolve};
 use squall_faults::fault::{Injectable, Target};
@@ -185,6 +185,11 @@ pub fn prepare(path: &Path, circumstances: &Circumstances) -> Result<Prepared, P
         });
     }
     let mut script = Script::new(&loaded.experiment, &plan, source);
+    script.undecided = (!decision.undecided.is_empty()).then(|| Undecided {
+        rules: decision.undecided.clone(),
+        plan: plan.clone(),
+        policies: policies.clone(),
+    });
     script.policies = policies
         .files
         .iter()

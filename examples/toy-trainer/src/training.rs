@@ -48,11 +48,15 @@ impl Trainer<'_> {
         let total = self.options.total_steps();
         while self.completed < total {
             let stop = self.step()? && self.completed < total;
-            let epoch_ended = self.completed % self.options.steps_per_epoch == 0;
+            let epoch_ended = self.completed.is_multiple_of(self.options.steps_per_epoch);
             if epoch_ended {
                 self.end_epoch();
             }
-            let due = epoch_ended && self.place().epoch % self.options.checkpoint_every == 0;
+            let due = epoch_ended
+                && self
+                    .place()
+                    .epoch
+                    .is_multiple_of(self.options.checkpoint_every);
             let save_handler = stop && !self.options.has(Bug::SaveHandler);
             if due || save_handler || self.completed == total {
                 self.save()?;

@@ -29,7 +29,7 @@ fn attaches(test: &str, arguments: &str, selector: impl FnOnce(&Spawned) -> Stri
         sleeper
             .reaches(ProcessState::Stopped, LIMIT)
             .with_context(|| live.said())?;
-        sleeper.reaches(ProcessState::Sleeping, Duration::from_secs(10))?;
+        sleeper.reaches(ProcessState::Live, Duration::from_secs(10))?;
         let ended = live.wait(LIMIT)?;
         let report = desk.report()?;
         ended.expect(0).context(report.told())?;
@@ -38,10 +38,7 @@ fn attaches(test: &str, arguments: &str, selector: impl FnOnce(&Spawned) -> Stri
             "{}",
             report.told()
         );
-        ensure!(
-            sleeper.state() == ProcessState::Sleeping,
-            "it sleeps as before"
-        );
+        ensure!(sleeper.state() == ProcessState::Live, "it sleeps as before");
         sleeper.end()
     });
 }

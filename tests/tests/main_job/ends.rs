@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use squall_tests::poll;
 use squall_tests::product::{Desk, Live, is_alive};
 use squall_tests::snapshot::{ProcessState, process_state};
+use squall_tests::spawned::Spawned;
 
 use super::{LIMIT, alone, endless, rank};
 
@@ -88,12 +89,18 @@ fn an_abort_condition_rolls_back_and_leaves_nothing() {
 #[test]
 fn a_system_that_is_not_steady_is_left_alone() {
     alone("ends::a_system_that_is_not_steady_is_left_alone", |desk| {
-        let lines = "steady-state:\n  - probe: {file: {path: /no/such/file}}\n    interval: 100ms\nbaseline: 200ms\n";
-        let text = endless(PAUSE).replace("baseline: 50ms\n", lines);
+        let mut bystander = Spawned::sleeper()?;
+        let text = format!(
+            "version: 1\ntitle: nothing is done to what is broken already\nbaseline: 200ms\nsteady-state:\n  \
+             - probe: {{file: {{path: /no/such/file}}}}\n    interval: 100ms\n\
+             method:\n  - process-kill: {{target: {{pid: {}}}}}\n",
+            bystander.pid()
+        );
         let (ended, report) = desk.report_of(&text)?;
         ended.expect(11)?;
         ensure!(report.injections().is_empty(), "{}", report.told());
-        Ok(())
+        ensure!(bystander.state() == ProcessState::Live, "it was touched");
+        bystander.end()
     });
 }
 

@@ -40,6 +40,8 @@ pub(super) enum Halt {
     /// The host or the agent refused what the run needs; nothing was injected.
     Unmet,
     TimeLimit,
+    /// A policy forbids what only now could be judged.
+    Refused,
     /// The event log can no longer be written.
     Store(String),
 }
@@ -53,6 +55,7 @@ impl Halt {
             Halt::NotSteady => Some(Exit::NotSteady),
             Halt::Lost | Halt::Store(_) => Some(Exit::Bug),
             Halt::Unmet => Some(Exit::Unmet),
+            Halt::Refused => Some(Exit::Refused),
             Halt::TimeLimit => None,
         }
     }

@@ -35,6 +35,7 @@ impl Conductor<'_> {
             Some(Halt::TimeLimit) => "the time limit is reached",
             Some(Halt::Lost) => "guard or agent is lost",
             Some(Halt::Unmet) => "something that is needed was refused",
+            Some(Halt::Refused) => "a policy forbids it",
             Some(Halt::Store(_)) => "the event log cannot be written",
         };
         if !self.ends.agent_gone {

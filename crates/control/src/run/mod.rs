@@ -5,6 +5,7 @@
 
 mod checkpoints;
 mod checks;
+mod conclude;
 mod conductor;
 mod ending;
 mod folder;
@@ -12,6 +13,7 @@ mod host;
 mod link;
 mod method;
 mod observer;
+mod permission;
 mod reports;
 mod script;
 mod stages;
@@ -19,13 +21,14 @@ mod tracker;
 mod whole;
 mod words;
 
+pub use conclude::conclude_stored;
 pub use folder::RunFolder;
 pub use host::{Host, HostError, LocalHost};
 pub use link::{Link, LinkError, Word};
 pub use observer::{Interrupt, LOSS_HISTORY, Live, Observer, Silent};
 pub use reports::write_reports;
-pub use script::{Node, Owned, Script, Source};
-pub use whole::{Conclusion, Request, RunError, close_earlier, conclude_stored, conduct};
+pub use script::{Node, Owned, Script, Source, Undecided};
+pub use whole::{Conclusion, Request, RunError, close_earlier, conduct};
 
 #[cfg(test)]
 mod tests;

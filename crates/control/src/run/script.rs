@@ -4,6 +4,7 @@ use squall_faults::protocol::Rule;
 use squall_model::experiment::{Check, Expect, Experiment, LogPattern, Requirement, Workload};
 use squall_model::id::RuleId;
 use squall_model::plan::{Plan, PlanStep, PlannedRule};
+use squall_model::policy::Policies;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,6 +54,19 @@ pub struct Script {
     pub policies: BTreeMap<String, String>,
     /// Processes to monitor that already run.
     pub attached: Vec<u32>,
+    /// What a policy could not judge before the workload runs.
+    pub undecided: Option<Undecided>,
+}
+
+/// Rules that are judged when they are armed, because their targets are known only then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Undecided {
+    /// Which.
+    pub rules: Vec<RuleId>,
+    /// The plan they stand in.
+    pub plan: Plan,
+    /// The policies of the host.
+    pub policies: Policies,
 }
 
 /// A workload that Squall starts.
@@ -134,6 +148,7 @@ impl Script {
             at_most: most.unwrap_or(0),
             plan: serde_json::to_value(plan).unwrap_or_default(),
             policies: BTreeMap::new(),
+            undecided: None,
             attached: rules.iter().filter_map(|rule| rule.target.pid).collect(),
             method: Node::Sequence(plan.method.iter().map(node).collect()),
             workload: experiment

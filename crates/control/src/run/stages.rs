@@ -265,6 +265,9 @@ impl Conductor<'_> {
                 .bugs
                 .push(format!("the method names rule {id}, which does not exist"));
         };
+        if !self.is_permitted(id) {
+            return self.halt(Halt::Refused);
+        }
         let out = self.folder.out().to_string_lossy().into_owned();
         let mut rule = Rule {
             last_epoch,

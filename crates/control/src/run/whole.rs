@@ -1,22 +1,19 @@
 //! A run as a whole: folder, store, guard and agent, the conductor's play, the conclusion.
 
-use super::checkpoints;
-use super::conductor::{Conductor, Ends, Halt, Timers};
+use super::conductor::{Conductor, Ends, Timers};
 use super::folder::RunFolder;
 use super::host::{Host, HostError};
 use super::link::{Link, Word};
 use super::observer::{Interrupt, Observer};
-use super::reports::{write, write_reports};
+use super::reports::write;
 use super::script::Script;
 use super::tracker::Tracker;
 use crate::board::Board;
 use crate::clock::{RunClock, boot_id, utc_now};
-use crate::store::{
-    Opening, Store, StoreError, StoredAsk, StoredRun, close_cut_off, journal_entries,
-};
+use crate::store::{Opening, Store, StoreError, StoredAsk, close_cut_off, journal_entries};
 use squall_analysis::report::Report;
 use squall_faults::protocol::{FromAgent, ToAgent, VERSION};
-use squall_model::event::{Body, Event, Stage};
+use squall_model::event::{Body, Stage};
 use squall_model::exit::Exit;
 use squall_model::id::{InjectionId, RunId};
 use std::path::{Path, PathBuf};
@@ -228,8 +225,9 @@ pub fn close_earlier(state_dir: &Path) -> Vec<String> {
     told
 }
 
-fn opening(script: &Script, run: &RunId, clock: RunClock) -> Opening {
-    let ask = StoredAsk {
+/// The question as it is kept. `ranks` counts where the plan could not.
+pub(super) fn ask(script: &Script, ranks: u64) -> StoredAsk {
+    StoredAsk {
         title: script.title.clone(),
         file: script.file.clone(),
         requirement: script.requirement.clone(),
@@ -243,9 +241,17 @@ fn opening(script: &Script, run: &RunId, clock: RunClock) -> Opening {
             .workload
             .as_ref()
             .and_then(|owned| owned.checkpoint_interval),
-        eligible: script.eligible,
+        eligible: if script.eligible > 0 {
+            script.eligible
+        } else {
+            ranks
+        },
         at_most: script.at_most,
-    };
+    }
+}
+
+fn opening(script: &Script, run: &RunId, clock: RunClock) -> Opening {
+    let ask = ask(script, 0);
     Opening {
         first: Body::RunStarted {
             version: squall_model::event::VERSION,
@@ -320,7 +326,7 @@ fn greet(
 }
 
 /// Stands in until there is a line.
-struct NoLink;
+pub(super) struct NoLink;
 
 impl Link for NoLink {
     fn send(&mut self, _: &ToAgent) -> Result<(), super::link::LinkError> {
@@ -331,117 +337,5 @@ impl Link for NoLink {
     }
     fn receive(&mut self, _: Duration) -> Option<Word> {
         None
-    }
-}
-
-impl Conductor<'_> {
-    /// After the end of guard and agent: the last undo, the log's completion, the analysis, the report.
-    fn conclude(mut self, host: &mut dyn Host) -> Result<Conclusion, RunError> {
-        // Whoever still listens learns now that the controller is done.
-        self.link = Box::new(NoLink);
-        let own = self.folder.path().to_path_buf();
-        let read = self.reconcile();
-        if !read || self.store.state().outstanding().next().is_some() {
-            match host.recover_own(&own) {
-                Ok(_) => {}
-                Err(error) => self.note(format!("the last undo was not possible: {error}")),
-            }
-            self.reconcile();
-        }
-        self.stage(Stage::Analyse);
-        self.keep_checkpoints(&own);
-        let outstanding: Vec<InjectionId> = self
-            .store
-            .state()
-            .outstanding()
-            .map(|it| it.id.clone())
-            .collect();
-        let exit = self.exit(&own, !outstanding.is_empty());
-        self.record(Body::RunEnded {
-            exit,
-            by: "controller".into(),
-        });
-        if let Err(error) = self.store.close() {
-            self.bugs.push(error.to_string());
-        }
-        let (report, report_path, mut problems) = conclude_stored(&own);
-        problems.splice(0..0, std::mem::take(&mut self.bugs));
-        Ok(Conclusion {
-            exit: if problems.is_empty() {
-                exit
-            } else {
-                exit.outranking(Exit::Bug)
-            },
-            run: self.board.run.clone(),
-            run_dir: own,
-            report,
-            report_path,
-            outstanding,
-            problems,
-        })
-    }
-
-    fn keep_checkpoints(&mut self, run_dir: &Path) {
-        let events = self.store.sync().and_then(|()| StoredRun::events(run_dir));
-        let events = events.unwrap_or_else(|error| {
-            self.bugs.push(error.to_string());
-            Vec::new()
-        });
-        let (found, problems) =
-            checkpoints::read(&events, &self.folder.out(), &self.folder.reference());
-        problems.into_iter().for_each(|text| self.note(text));
-        let text = serde_json::to_string(&found).unwrap_or_default();
-        if let Err(error) = self.store.set_meta("checkpoints", text) {
-            self.bugs.push(error.to_string());
-        }
-    }
-
-    /// How the run ends: what only the controller knows, outranked or not by what the analysis finds.
-    fn exit(&mut self, run_dir: &Path, left: bool) -> Exit {
-        let mut exit = self
-            .halt
-            .as_ref()
-            .and_then(Halt::exit)
-            .unwrap_or(Exit::Held);
-        if left {
-            exit = exit.outranking(Exit::NotRolledBack);
-        }
-        if !self.bugs.is_empty() {
-            exit = exit.outranking(Exit::Bug);
-        }
-        if self.tracker.landings == 0 && self.halt.is_none() && !self.script.rules.is_empty() {
-            exit = exit.outranking(Exit::Inconclusive);
-        }
-        match self.store.sync().and_then(|()| StoredRun::open(run_dir)) {
-            Ok(mut stored) => {
-                // The analysis judges closed runs; this one is about to be.
-                let state = self.store.state();
-                stored.events.push(Event {
-                    seq: state.seq + 1,
-                    t_ns: state.t_ns,
-                    body: Body::RunEnded {
-                        exit,
-                        by: "controller".into(),
-                    },
-                });
-                exit.outranking(squall_analysis::conclude(&stored).verdict.exit)
-            }
-            Err(error) => {
-                self.bugs.push(error.to_string());
-                exit.outranking(Exit::Bug)
-            }
-        }
-    }
-}
-
-/// Concludes a stored run and writes its reports. What could not be done is told in words.
-pub fn conclude_stored(run_dir: &Path) -> (Option<Report>, Option<PathBuf>, Vec<String>) {
-    match StoredRun::open(run_dir) {
-        Ok(stored) => {
-            let report = squall_analysis::conclude(&stored);
-            let (path, problems) = write_reports(run_dir, &report);
-            (Some(report), path, problems)
-        }
-        Err(error) => (None, None, vec![error.to_string()]),
     }
 }

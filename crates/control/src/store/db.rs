@@ -125,7 +125,12 @@ impl Database {
     /// Everything of a finished run in one file: no log beside it, no free pages in it. While someone reads, the log stays.
     pub(super) fn settle(&self) -> Result<(), StoreError> {
         self.run("settle", |c| {
-            c.execute_batch("pragma incremental_vacuum;")?;
+            // It frees a page a step: stepped to its end, it frees them all.
+            let mut vacuum = c.prepare("pragma incremental_vacuum")?;
+            let mut rows = vacuum.query([])?;
+            while rows.next()?.is_some() {}
+            drop(rows);
+            drop(vacuum);
             c.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
             c.busy_timeout(Duration::from_millis(100))?;
             match c.pragma_update(None, "journal_mode", "delete") {

@@ -78,7 +78,7 @@ fn entry(tracked: &Tracked, records: &[Record]) -> JournalEntry {
             .filter(|record| record.entry.injection() == &tracked.id)
     };
     let by = own()
-        .last()
+        .next_back()
         .map_or("recovery", |record| record.by.name())
         .to_owned();
     let landed = own().find_map(|record| match &record.entry {

@@ -7,6 +7,7 @@ mod ask;
 mod close;
 pub mod codec;
 mod db;
+mod decode;
 mod error;
 mod gather;
 mod log;

@@ -38,10 +38,10 @@ pub fn inside<T: Send>(
 pub fn all() -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found: Vec<(u64, PathBuf)> = Vec::new();
     let mut add = |path: PathBuf| {
-        if let Ok(meta) = std::fs::metadata(&path) {
-            if !found.iter().any(|(inode, _)| *inode == meta.ino()) {
-                found.push((meta.ino(), path));
-            }
+        if let Ok(meta) = std::fs::metadata(&path)
+            && !found.iter().any(|(inode, _)| *inode == meta.ino())
+        {
+            found.push((meta.ino(), path));
         }
     };
     add(PathBuf::from(OWN));

@@ -1,0 +1,82 @@
+//! `cargo xtask bench`: what Squall costs. See `squall_tests::bench`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use squall_tests::bench::{CHILD, Effort, Figure, child, engine};
+
+const USAGE: &str = "squall-bench [engine] [--minutes N] [--rounds N] [--format text|json]
+    --minutes N   how long monitor and store are measured; 10 for the whole (half a minute unless said)
+    --rounds N    pairs of interleaved short runs (61)";
+
+struct Options {
+    effort: Effort,
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&mut std::io::stderr(), &format!("error: {error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn say(to: &mut dyn std::io::Write, line: &str) {
+    // Nobody is left to tell.
+    writeln!(to, "{line}").ok();
+}
+
+fn options(arguments: &[String]) -> anyhow::Result<Options> {
+    let mut options = Options {
+        effort: Effort {
+            rounds: 61,
+            length: Duration::from_secs(30),
+        },
+        json: false,
+    };
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let mut value = || {
+            arguments
+                .next()
+                .with_context(|| format!("{argument} wants a value\n{USAGE}"))
+        };
+        match argument.as_str() {
+            "engine" => {}
+            "--minutes" => {
+                options.effort.length = Duration::from_secs_f64(value()?.parse::<f64>()? * 60.0)
+            }
+            "--rounds" => options.effort.rounds = value()?.parse::<usize>()?.max(1),
+            "--format" => options.json = value()? == "json",
+            _ => bail!("`{argument}` is not known\n{USAGE}"),
+        }
+    }
+    Ok(options)
+}
+
+fn run() -> anyhow::Result<bool> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((first, rest)) = arguments.split_first()
+        && first == CHILD
+    {
+        say(&mut std::io::stdout(), &child(rest)?);
+        return Ok(true);
+    }
+    let options = options(&arguments)?;
+    let figures = engine(options.effort);
+    if options.json {
+        say(
+            &mut std::io::stdout(),
+            &serde_json::to_string_pretty(&figures)?,
+        );
+    } else {
+        let lines: Vec<String> = figures.iter().map(Figure::text).collect();
+        say(&mut std::io::stdout(), &lines.join("\n"));
+    }
+    Ok(figures.iter().all(|figure| figure.met != Some(false)))
+}
