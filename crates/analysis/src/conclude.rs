@@ -1,6 +1,7 @@
 //! From a stored run to its report.
 
 use crate::chart::{self, SeriesReport};
+use crate::diagnosis::diagnose;
 use crate::ettr::effectiveness;
 use crate::expect::{Findings, Judged, Judgement};
 use crate::landing::{self, InjectionReport, Landed};
@@ -75,6 +76,7 @@ pub fn conclude(run: &Run) -> Report {
         training,
         series,
         verdict,
+        diagnosis: diagnose(&log, lineage.as_ref(), reference.as_ref(), &same),
         same_result: same.clone(),
     }
 }

@@ -6,6 +6,7 @@
 mod attribution;
 pub mod chart;
 mod conclude;
+pub mod diagnosis;
 pub mod ettr;
 pub mod expect;
 mod figures;

@@ -3,6 +3,7 @@
 //! Times are nanoseconds since the run started unless a name says otherwise; `started_utc` places them.
 
 use crate::chart::SeriesReport;
+use crate::diagnosis::Diagnosis;
 use crate::ettr::Effectiveness;
 use crate::expect::Judged;
 use crate::landing::InjectionReport;
@@ -51,6 +52,9 @@ pub struct Report {
     pub expectations: Vec<Judged>,
     /// Whether the disturbed run ended where the undisturbed one did.
     pub same_result: SameResult,
+    /// Which mistake of the trainer explains a different result; absent when the result is not proved different.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
     /// What training did; absent when no event tells of it.
     pub training: Option<Training>,
     /// Signals: summaries and points for charts.

@@ -1,5 +1,6 @@
 //! The report in the forms that people and machines read. Every form shows the same words.
 
+mod diagnosis;
 pub mod html;
 pub mod junit;
 mod page;

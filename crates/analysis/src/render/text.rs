@@ -1,5 +1,6 @@
 //! Plain text for terminals and logs: verdict first, then the evidence, then how to do it again. 80 columns.
 
+use super::diagnosis;
 use super::page::Page;
 use crate::expect::Judgement;
 use crate::landing::Gone;
@@ -27,6 +28,7 @@ pub fn full(report: &Report, path: Option<&str>) -> String {
     recoveries(&mut page, report);
     expectations(&mut page, report);
     same(&mut page, report);
+    diagnosis::rows(&mut page, report);
     shares(&mut page, report);
     data(&mut page, report);
     policies(&mut page, report);

@@ -175,6 +175,8 @@ impl Pattern {
                 step: number(text("step")),
                 epoch: number(text("epoch")),
                 loss: number(text("loss")),
+                lr: number(text("lr")),
+                grad_norm: number(text("grad_norm")),
                 path: text("path"),
                 digest: text("digest"),
                 stage: text("stage"),

@@ -24,7 +24,7 @@ const EVENTS: &[(&str, Option<&str>)] = &[
     ("exit", None),
 ];
 const GROUPS: &[&str] = &[
-    "step", "epoch", "loss", "rank", "restart", "path", "digest", "stage",
+    "step", "epoch", "loss", "rank", "restart", "path", "digest", "stage", "lr", "grad_norm",
 ];
 
 impl Meaning<'_> {
