@@ -3,6 +3,7 @@
 mod diagnosis;
 pub mod html;
 pub mod junit;
+mod models;
 mod page;
 pub mod text;
 mod view;

@@ -1,7 +1,7 @@
 //! Plain text for terminals and logs: verdict first, then the evidence, then how to do it again. 80 columns.
 
-use super::diagnosis;
 use super::page::Page;
+use super::{diagnosis, models};
 use crate::expect::Judgement;
 use crate::landing::Gone;
 use crate::num;
@@ -30,6 +30,9 @@ pub fn full(report: &Report, path: Option<&str>) -> String {
     same(&mut page, report);
     diagnosis::rows(&mut page, report);
     shares(&mut page, report);
+    models::models(&mut page, report);
+    models::projection(&mut page, report);
+    models::advice(&mut page, report);
     data(&mut page, report);
     policies(&mut page, report);
     reproduce(&mut page, report, path);
