@@ -21,8 +21,10 @@ pub const CLEAN: usize = 30;
 const UNKNOWN: &str = "unknown";
 /// The run's result is not different, so nothing is diagnosed.
 const NONE: &str = "none";
-/// The run did not do what it was to do: no answer.
-const BROKEN: &str = "broken";
+/// The fault was not injected where it was to be, so nothing was asked.
+const BROKEN: &str = "not provoked";
+/// How often a run that was not provoked is tried. One that was is never repeated.
+const TRIES: usize = 3;
 
 #[derive(Debug, Clone)]
 enum Trial {
@@ -79,7 +81,7 @@ impl Trial {
 fn experiment(seed: usize, more: &str, method: &str) -> String {
     format!(
         "version: 1\ntitle: which mistake it is\nseed: {seed}\nbaseline: 50ms\nworkload:\n  training:\n    \
-         run: toy-trainer --out {{out}} --epochs 13 --steps-per-epoch {STEPS_PER_EPOCH} --step-sleep-ms 4 --seed {seed} {more}\n    \
+         run: toy-trainer --out {{out}} --epochs 13 --steps-per-epoch {STEPS_PER_EPOCH} --step-sleep-ms 6 --seed {seed} {more}\n    \
          reference: true\nmethod:\n  - {method}\nexpect:\n  - completes: {{exit: 0}}\n  \
          - same-result: {{as: reference, by: final-parameters}}\n"
     )
@@ -87,7 +89,7 @@ fn experiment(seed: usize, more: &str, method: &str) -> String {
 
 /// A fault that brings the bug out, at a place that depends on the seed.
 fn provoked(bug: &str, seed: usize) -> String {
-    let epoch = (4 + seed % 8) as u64;
+    let epoch = (7 + seed % 5) as u64;
     match bug {
         "torn-checkpoint" => {
             format!(
@@ -132,7 +134,7 @@ pub fn prove(seeds: usize, clean: usize, first_seed: usize, jobs: usize) -> Proo
             Ok((_, sentence)) => format!("{}: {sentence}", trial.words()),
             Err(error) => format!("{}: {error:#}", trial.words()),
         };
-        if trial.truth() == NONE {
+        if trial.truth() == NONE && name != BROKEN {
             alarms.push(told);
         } else {
             wrong.push(told);
@@ -169,14 +171,17 @@ pub fn prove(seeds: usize, clean: usize, first_seed: usize, jobs: usize) -> Proo
 fn confusion(table: &BTreeMap<(&str, String), usize>) -> Vec<String> {
     let columns = shipped::BUGS.iter().chain([&UNKNOWN, &NONE, &BROKEN]);
     let columns: Vec<&str> = columns.copied().collect();
-    let head: String = columns.iter().map(|name| format!(" {name:>15}")).collect();
+    let head: String = columns
+        .iter()
+        .map(|name| format!(" {:>8}", short(name)))
+        .collect();
     let mut lines = vec![format!("{:16}{head}", "truth \\ named")];
     for truth in shipped::BUGS.iter().chain([&NONE]) {
         let cells: String = columns
             .iter()
             .map(|name| {
                 let n = table.get(&(*truth, (*name).to_owned())).copied();
-                format!(" {:>15}", n.map_or("·".into(), |n| n.to_string()))
+                format!(" {:>8}", n.map_or("·".into(), |n| n.to_string()))
             })
             .collect();
         lines.push(format!("{truth:16}{cells}"));
@@ -184,15 +189,22 @@ fn confusion(table: &BTreeMap<(&str, String), usize>) -> Vec<String> {
     lines
 }
 
+/// The first word of a name: columns are narrow.
+fn short(name: &str) -> &str {
+    name.split(['-', ' ']).next().unwrap_or(name)
+}
+
 /// What the report names, and its sentence.
 fn named(trial: &Trial) -> anyhow::Result<(String, String)> {
-    let (_, report) = Desk::new()?.report_of(&trial.text()?)?;
-    ensure!(
-        report.injections().len() == 1 && report.all_held(),
-        "{}",
-        report.told()
-    );
-    answer(&report)
+    let mut tries = 0;
+    loop {
+        let (_, report) = Desk::new()?.report_of(&trial.text()?)?;
+        tries += 1;
+        if report.injections().len() == 1 && report.all_held() {
+            return answer(&report);
+        }
+        ensure!(tries < TRIES, "{}", report.told());
+    }
 }
 
 fn answer(report: &Report) -> anyhow::Result<(String, String)> {
