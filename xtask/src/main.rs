@@ -24,7 +24,7 @@ The project's own verbs:
   cargo xtask test [PART …]               everything a contributor must keep green; installs what is missing as root
   cargo xtask crash --matrix [--full]     the crash matrix: fault × journal boundary × cause
   cargo xtask crash --trials N [--seed S] random kills, half at fail points, half from a timer
-  cargo xtask prove [aim|bugs|clean] [--count N]  many runs: kills land where aimed, bugs are found, clean kills are not
+  cargo xtask prove [aim|bugs|clean|naming] [--count N]  many runs: kills land where aimed, bugs are found and named, clean kills are not
   cargo xtask bench [NAME] [--format json]  interleaved runs, medians, ratios; exit 1 when a goal is missed
   cargo xtask docs [--check]              writes schemas and reference (or fails when they have drifted)";
 

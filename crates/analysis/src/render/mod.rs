@@ -1,7 +1,9 @@
 //! The report in the forms that people and machines read. Every form shows the same words.
 
+mod diagnosis;
 pub mod html;
 pub mod junit;
+mod models;
 mod page;
 pub mod text;
 mod view;
