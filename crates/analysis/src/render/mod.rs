@@ -1,8 +1,12 @@
 //! The report in the forms that people and machines read. Every form shows the same words.
 
+mod extra;
 pub mod html;
 pub mod junit;
+pub mod markdown;
+mod pack;
 mod page;
+mod rows;
 pub mod text;
 mod view;
 
