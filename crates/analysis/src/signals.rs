@@ -2,8 +2,18 @@
 
 use crate::lineage::Lineage;
 use crate::log::Log;
-use crate::run::Series;
+use crate::run::{Run, Series};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+
+/// All signals of a run, those of its training events first: the order in which its report lists them.
+pub(crate) fn all(run: &Run) -> Vec<Cow<'_, Series>> {
+    let log = Log::of(run);
+    let lineage = Lineage::of(&log.work);
+    let told = training(&log, lineage.as_ref());
+    let told = told.into_iter().map(Cow::Owned);
+    told.chain(run.series.iter().map(Cow::Borrowed)).collect()
+}
 
 /// Loss of each step as the lowest rank reports it, replays included, and the time of each step of the job.
 pub(crate) fn training(log: &Log<'_>, lineage: Option<&Lineage>) -> Vec<Series> {

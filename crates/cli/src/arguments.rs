@@ -134,6 +134,8 @@ pub(crate) enum ReportFormat {
     Json,
     /// For CI servers
     Junit,
+    /// For tickets and pull requests
+    Markdown,
     /// One self-contained page
     Html,
 }

@@ -4,7 +4,11 @@ mod diagnosis;
 pub mod html;
 pub mod junit;
 mod models;
+mod extra;
+pub mod markdown;
+mod pack;
 mod page;
+mod rows;
 pub mod text;
 mod view;
 

@@ -1,32 +1,31 @@
 //! Geometry of the page: what is drawn where, in shares of the width, so that it fits every screen.
 
 use super::text;
-use crate::chart::SeriesReport;
 use crate::ettr::Effectiveness;
 use crate::num;
 use crate::report::{MarkKind, Report, Timeline};
-use std::fmt::Write as _;
 
 /// Size of a chart's own coordinates; it is stretched to the width of the page.
 pub(super) const WIDTH: f64 = 1000.0;
 pub(super) const HEIGHT: f64 = 100.0;
-/// The most signals that are drawn; all are in the JSON report.
-const ROWS_MAX: usize = 24;
+/// Width of a letter of a label in percent of a chart on a large screen.
+const LETTER: f64 = 0.8;
+/// The fewest and the most lines of the time axis.
+const TICKS: (u64, u64) = (4, 7);
 
-/// One signal with the injections behind it.
-pub(super) struct Row {
-    pub(super) title: String,
-    pub(super) summary: String,
-    /// SVG path of the line, broken at gaps.
-    pub(super) path: String,
-    pub(super) bands: Vec<BandShape>,
-}
-
-/// A stretch of time behind a line.
-pub(super) struct BandShape {
-    pub(super) x: String,
-    pub(super) width: String,
+/// A stretch of time behind all lines.
+pub(super) struct Stretch {
+    /// Number of the injection, from 1.
+    pub(super) number: String,
     pub(super) label: String,
+    /// Both ends as shares of the timeline, for the script.
+    pub(super) from: String,
+    pub(super) to: String,
+    /// The same in percent, for the page without it.
+    pub(super) left: String,
+    pub(super) width: String,
+    /// Whether there is room for the whole label.
+    pub(super) roomy: bool,
 }
 
 /// Marks of one kind over all rows.
@@ -38,14 +37,17 @@ pub(super) struct Lane {
 }
 
 pub(super) struct Glyph {
+    pub(super) at: String,
     /// Position in percent of the width.
     pub(super) left: String,
+    pub(super) number: String,
     pub(super) words: String,
-    pub(super) at: String,
+    pub(super) seconds: String,
     pub(super) utc: String,
 }
 
 pub(super) struct Tick {
+    pub(super) at: String,
     pub(super) left: String,
     pub(super) text: String,
 }
@@ -61,6 +63,7 @@ pub(super) struct BarPart {
 }
 
 pub(super) struct RecoveryRow {
+    pub(super) number: String,
     pub(super) injection: String,
     pub(super) words: String,
     pub(super) total: String,
@@ -69,102 +72,90 @@ pub(super) struct RecoveryRow {
 }
 
 /// Share of the timeline at a moment, 0 to 1.
-fn share(timeline: &Timeline, t_ns: u64) -> f64 {
+pub(super) fn share(timeline: &Timeline, t_ns: u64) -> f64 {
     let span = timeline.to_ns.saturating_sub(timeline.from_ns).max(1) as f64;
     (t_ns.saturating_sub(timeline.from_ns) as f64 / span).clamp(0.0, 1.0)
 }
 
-pub(super) fn rows(report: &Report) -> Vec<Row> {
-    let series = report.series.iter().take(ROWS_MAX);
-    series.map(|it| row(it, &report.timeline)).collect()
+/// A value with its unit, as rows show it.
+pub(super) fn show(value: f64, unit: &str) -> String {
+    match unit {
+        "s" if value > 0.0 => num::duration((value * 1e9) as u64),
+        "bytes/s" => num::quantity(value, "bytes") + "/s",
+        "1/s" => num::significant(value) + " /s",
+        unit => num::quantity(value, unit),
+    }
 }
 
-fn row(series: &SeriesReport, timeline: &Timeline) -> Row {
-    let labels: Vec<String> = series
-        .labels
+/// The number of an injection, as the page counts them; empty when there is none.
+pub(super) fn number(report: &Report, id: Option<&squall_model::id::InjectionId>) -> String {
+    let mut injections = report.injections.iter();
+    let at = id.and_then(|id| injections.position(|it| it.id == *id));
+    at.map_or(String::new(), |at| (at + 1).to_string())
+}
+
+fn stretch(timeline: &Timeline, number: String, label: String, ends: (u64, u64)) -> Stretch {
+    let (from, to) = (share(timeline, ends.0), share(timeline, ends.1));
+    Stretch {
+        number,
+        label,
+        from: format!("{from:.6}"),
+        to: format!("{to:.6}"),
+        left: format!("{:.3}", from * 100.0),
+        width: format!("{:.3}", (to - from) * 100.0),
+        roomy: true,
+    }
+}
+
+/// Where each injection acted, with short labels; a label without room before the next one is left out.
+pub(super) fn bands(report: &Report) -> Vec<Stretch> {
+    let timeline = &report.timeline;
+    let mut bands: Vec<Stretch> = timeline
+        .bands
         .iter()
-        .map(|(key, value)| format!("{key} {value}"))
+        .map(|band| {
+            // What follows the pid stands in the table.
+            let short = band.label.split([' ']).collect::<Vec<_>>();
+            let until = short
+                .iter()
+                .position(|word| *word == "pid" || word.starts_with('('));
+            let label = short[..until.unwrap_or(short.len())].join(" ");
+            let number = number(report, Some(&band.injection));
+            stretch(timeline, number, label, (band.from_ns, band.to_ns))
+        })
         .collect();
-    let show =
-        |value: Option<f64>| value.map_or("none".into(), |it| num::quantity(it, &series.unit));
-    let mut summary = format!(
-        "{} to {}, middle {} · {}",
-        show(series.min),
-        show(series.max),
-        show(series.median),
-        num::plural(series.samples as usize, "sample", "samples"),
-    );
-    if series.gap_count > 0 {
-        summary += &format!(
-            " · {}",
-            num::plural(series.gap_count as usize, "gap", "gaps")
-        );
+    let lefts: Vec<f64> = timeline
+        .bands
+        .iter()
+        .map(|band| share(timeline, band.from_ns) * 100.0)
+        .collect();
+    for (index, band) in bands.iter_mut().enumerate() {
+        let next = lefts.get(index + 1).copied().unwrap_or(100.0);
+        let letters = band.label.chars().count() + band.number.len() + 3;
+        band.roomy = lefts[index] + letters as f64 * LETTER <= next;
     }
-    if series.not_finite > 0 {
-        summary += &format!(" · {} not finite", num::thousands(series.not_finite));
-    }
-    Row {
-        title: format!("{} {}", series.name, labels.join(", "))
-            .trim_end()
-            .to_owned(),
-        summary,
-        path: path(series, timeline),
-        bands: timeline
-            .bands
-            .iter()
-            .map(|band| {
-                let (from, to) = (share(timeline, band.from_ns), share(timeline, band.to_ns));
-                BandShape {
-                    x: format!("{:.2}", from * WIDTH),
-                    // A one-shot fault has no length; it is drawn as thin as can still be seen.
-                    width: format!("{:.2}", ((to - from) * WIDTH).max(2.0)),
-                    label: band.label.clone(),
-                }
-            })
-            .collect(),
-    }
+    bands
 }
 
-/// A line through the points; a new one begins after each gap. A point alone becomes a short stroke.
-fn path(series: &SeriesReport, timeline: &Timeline) -> String {
-    let (low, high) = (series.min.unwrap_or(0.0), series.max.unwrap_or(0.0));
-    let height = |value: f64| {
-        let share = if high > low {
-            (value - low) / (high - low)
-        } else {
-            0.5
-        };
-        // A margin keeps the stroke of extremes inside.
-        HEIGHT * (0.96 - 0.92 * share)
-    };
-    let mut path = String::new();
-    let mut gaps = series.gaps.iter().peekable();
-    let mut before: Option<u64> = None;
-    let shown = timeline.from_ns..=timeline.to_ns;
-    let points = series.t_ns.iter().zip(&series.values);
-    for (t_ns, value) in points.filter(|(t_ns, _)| shown.contains(*t_ns)) {
-        let mut broken = before.is_none();
-        while gaps.next_if(|gap| gap.to_ns <= *t_ns).is_some() {
-            broken = true;
-        }
-        let x = share(timeline, *t_ns) * WIDTH;
-        let command = if broken { 'M' } else { 'L' };
-        // Writing to a string cannot fail.
-        _ = write!(path, "{command}{x:.2} {:.2}", height(*value));
-        if broken {
-            path.push_str("h.5");
-        }
-        before = Some(*t_ns);
-    }
-    path
+/// Where a process was held for an injection.
+pub(super) fn holds(report: &Report) -> Vec<Stretch> {
+    let held = report.injections.iter().filter_map(|it| {
+        let (end, length) = (it.landed_ns?, it.held_ns?);
+        let label = format!("held {} for {}", num::duration(length), it.kind);
+        let ends = (end.saturating_sub(length), end);
+        let number = number(report, Some(&it.id));
+        Some(stretch(&report.timeline, number, label, ends))
+    });
+    held.collect()
 }
 
 pub(super) fn lanes(report: &Report) -> Vec<Lane> {
     let kinds = [
-        (MarkKind::Held, "held", "‖", "mark"),
-        (MarkKind::Landed, "landed", "▼", "mark fault"),
-        (MarkKind::Detected, "detected", "◆", "mark"),
-        (MarkKind::Recovered, "recovered", "▲", "mark good"),
+        (MarkKind::Held, "held", "‖", "holding"),
+        (MarkKind::Landed, "landed", "▼", "landed"),
+        (MarkKind::Detected, "detected", "◆", "detected"),
+        (MarkKind::Recovered, "recovered", "▲", "recovered"),
+        (MarkKind::Checkpoint, "checkpoint", "○", "saved"),
     ];
     let lane = |(kind, name, glyph, class)| Lane {
         name,
@@ -175,11 +166,16 @@ pub(super) fn lanes(report: &Report) -> Vec<Lane> {
             .marks
             .iter()
             .filter(|mark| mark.kind == kind)
-            .map(|mark| Glyph {
-                left: format!("{:.2}", share(&report.timeline, mark.t_ns) * 100.0),
-                words: mark.words.clone(),
-                at: text::seconds(mark.t_ns),
-                utc: mark.utc.clone(),
+            .map(|mark| {
+                let at = share(&report.timeline, mark.t_ns);
+                Glyph {
+                    at: format!("{at:.6}"),
+                    left: format!("{:.3}", at * 100.0),
+                    number: number(report, mark.injection.as_ref()),
+                    words: mark.words.clone(),
+                    seconds: text::seconds(mark.t_ns),
+                    utc: mark.utc.clone(),
+                }
             })
             .collect(),
     };
@@ -190,33 +186,86 @@ pub(super) fn lanes(report: &Report) -> Vec<Lane> {
         .collect()
 }
 
+/// Round moments, as the script finds them after each zoom.
 pub(super) fn ticks(timeline: &Timeline) -> Vec<Tick> {
+    const STEPS: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 200, 500];
+    const MINUTES: [u64; 13] = [1, 2, 5, 10, 15, 30, 60, 120, 240, 480, 1440, 2880, 10_080];
+    let millis = STEPS.iter().copied();
+    let seconds = [1, 2, 5, 10, 15, 30].iter().map(|s| s * 1_000);
+    let minutes = MINUTES.iter().map(|m| m * 60_000);
     let span = timeline.to_ns.saturating_sub(timeline.from_ns);
-    [0, 1, 2, 3]
-        .into_iter()
-        .map(|quarter| Tick {
-            left: format!("{}", quarter * 25),
-            text: text::seconds(timeline.from_ns + span / 4 * quarter),
+    let step = millis
+        .chain(seconds)
+        .chain(minutes)
+        .map(|ms| ms * 1_000_000)
+        .find(|step| span / step <= TICKS.1)
+        .unwrap_or(span / TICKS.0)
+        .max(1);
+    let first = timeline.from_ns.div_ceil(step);
+    (first..=timeline.to_ns / step)
+        .map(|count| count * step)
+        .map(|t_ns| Tick {
+            at: format!("{:.6}", share(timeline, t_ns)),
+            left: format!("{:.3}", share(timeline, t_ns) * 100.0),
+            text: clock(t_ns, step),
         })
         .collect()
 }
 
+/// A moment as the axis names it: `8.5 s`, `12 min`, `12 min 30 s`, `3 h 7 min`.
+fn clock(t_ns: u64, step_ns: u64) -> String {
+    let seconds = t_ns as f64 / 1e9;
+    if step_ns >= 60_000_000_000 || t_ns >= 600_000_000_000 && step_ns >= 1_000_000_000 {
+        let whole = t_ns / 1_000_000_000;
+        let parts = [
+            (whole / 3600, "h"),
+            (whole / 60 % 60, "min"),
+            (whole % 60, "s"),
+        ];
+        let parts: Vec<String> = parts
+            .iter()
+            .filter(|(count, unit)| *count > 0 || whole == 0 && *unit == "min")
+            .map(|(count, unit)| format!("{count} {unit}"))
+            .collect();
+        return parts.join(" ");
+    }
+    match step_ns {
+        1_000_000_000.. => format!("{seconds:.0} s"),
+        100_000_000.. => format!("{seconds:.1} s"),
+        10_000_000.. => format!("{seconds:.2} s"),
+        _ => format!("{seconds:.3} s"),
+    }
+}
+
+/// All recoveries on one scale, so that a longer bar took longer.
 pub(super) fn recoveries(report: &Report) -> Vec<RecoveryRow> {
+    let longest = report.recoveries.iter().map(|it| it.total_ns).max();
+    let longest = longest.unwrap_or(0);
+    let mut names: Vec<&str> = Vec::new();
+    for part in report.recoveries.iter().flat_map(|it| &it.segments) {
+        if !names.contains(&part.name.as_str()) {
+            names.push(&part.name);
+        }
+    }
     report
         .recoveries
         .iter()
         .map(|it| RecoveryRow {
+            number: number(report, Some(&it.injection)),
             injection: it.injection.0.clone(),
             words: text::recovery_words(it),
             total: num::duration(it.total_ns),
-            parts: bar(it
-                .segments
-                .iter()
-                .map(|part| (part.name.clone(), part.duration_ns))),
+            parts: bar(
+                it.segments.iter().map(|part| {
+                    let fill = names.iter().position(|name| *name == part.name);
+                    (part.name.clone(), part.duration_ns, fill.unwrap_or(0))
+                }),
+                longest,
+            ),
             overlapped: it
                 .overlapped_by
                 .iter()
-                .map(|id| id.0.as_str())
+                .map(|id| format!("#{}", number(report, Some(id))))
                 .collect::<Vec<_>>()
                 .join(", "),
         })
@@ -225,18 +274,22 @@ pub(super) fn recoveries(report: &Report) -> Vec<RecoveryRow> {
 
 pub(super) fn shares(it: &Effectiveness) -> Vec<BarPart> {
     let shares = it.shares.iter().filter(|share| share.duration_ns > 0);
-    bar(shares.map(|share| (share.name.replace('-', " "), share.duration_ns)))
+    let parts = shares.enumerate().map(|(index, share)| {
+        let name = share.name.replace('-', " ");
+        (name, share.duration_ns, index)
+    });
+    bar(parts, it.to_ns.saturating_sub(it.from_ns))
 }
 
-fn bar(parts: impl Iterator<Item = (String, u64)>) -> Vec<BarPart> {
-    let parts: Vec<(String, u64)> = parts.collect();
-    let total = parts.iter().map(|(_, ns)| *ns).sum::<u64>().max(1) as f64;
+fn bar(parts: impl Iterator<Item = (String, u64, usize)>, whole: u64) -> Vec<BarPart> {
+    let parts: Vec<(String, u64, usize)> = parts.collect();
+    let total = parts.iter().map(|(_, ns, _)| *ns).sum::<u64>().max(1) as f64;
+    let whole = total.max(whole as f64);
     let mut from = 0.0;
     parts
         .into_iter()
-        .enumerate()
-        .map(|(index, (name, ns))| {
-            let width = ns as f64 / total * WIDTH;
+        .map(|(name, ns, fill)| {
+            let width = ns as f64 / whole * WIDTH;
             let x = from;
             from += width;
             BarPart {
@@ -248,7 +301,7 @@ fn bar(parts: impl Iterator<Item = (String, u64)>) -> Vec<BarPart> {
                 ),
                 x: format!("{x:.2}"),
                 width: format!("{width:.2}"),
-                fill: index % 6,
+                fill: fill % 7,
             }
         })
         .collect()

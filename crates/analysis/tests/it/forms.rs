@@ -6,7 +6,7 @@ use crate::sim::*;
 use proptest::prelude::*;
 use squall_analysis::chart::POINTS_MAX;
 use squall_analysis::conclude;
-use squall_analysis::render::{html, json, junit, text};
+use squall_analysis::render::{html, json, junit, markdown, text};
 use squall_analysis::report::{Report, report_schema};
 use squall_analysis::run::{Run, Series};
 use squall_model::event::Body;
@@ -95,17 +95,18 @@ fn forms_are_well_formed(report: &Report) {
         .unwrap_or_else(|error| panic!("{error}\n{page}"));
     for node in page.descendants().filter(|node| node.is_element()) {
         assert!(
-            !matches!(
-                node.tag_name().name(),
-                "script" | "iframe" | "object" | "link" | "img"
-            ),
+            !matches!(node.tag_name().name(), "iframe" | "object" | "link" | "img"),
             "{node:?}"
         );
+        if node.has_tag_name("script") {
+            carries_no_text_of_a_run(node);
+        }
         for attribute in node.attributes() {
             assert!(!attribute.name().starts_with("on"), "{node:?}");
             assert!(!matches!(attribute.name(), "src" | "href"), "{node:?}");
         }
     }
+    tables_are_whole(&markdown::markdown(report));
     let xml = junit::junit(report);
     junit_fits_its_schema(
         &roxmltree::Document::parse(&xml).unwrap_or_else(|error| panic!("{error}\n{xml}")),
@@ -117,6 +118,43 @@ fn forms_are_well_formed(report: &Report) {
     );
     let back: Report = serde_json::from_str(&json(report).unwrap()).unwrap();
     assert_eq!(&back, report);
+}
+
+/// The script is the same for every run, and what it reads is numbers.
+fn carries_no_text_of_a_run(script: roxmltree::Node<'_, '_>) {
+    let text = script.text().unwrap_or_default();
+    match script.attribute("id") {
+        Some("index") => assert!(text.bytes().all(|c| b"0123456789[],\"es".contains(&c))),
+        Some("words") => assert!(
+            text.bytes()
+                .all(|c| c.is_ascii_alphanumeric() || b"+/=".contains(&c))
+        ),
+        _ => assert!(text.contains(include_str!("../../templates/report.js").trim())),
+    }
+}
+
+/// Each row of each table has as many cells as its head, whatever its text.
+fn tables_are_whole(page: &str) {
+    let cells = |line: &str| {
+        line.replace("\\\\", "")
+            .replace("\\|", "")
+            .matches('|')
+            .count()
+    };
+    let mut head = None;
+    let (before, block) = page.split_once("```").unwrap();
+    for line in before.lines() {
+        assert!(
+            !line.replace("\\\\", "").replace("\\<", "").contains('<'),
+            "{line:?}"
+        );
+        head = line.starts_with('|').then(|| {
+            let found = cells(line);
+            assert_eq!(found, head.unwrap_or(found), "{line:?}");
+            found
+        });
+    }
+    assert_eq!(block.matches("\n```").count(), 1, "{block}");
 }
 
 /// The structure that Jenkins' junit-10.xsd demands, as far as it concerns us: names, order-free children, attributes.
@@ -237,13 +275,22 @@ fn one_spike_among_a_million_samples_stays_in_the_page() {
     assert_eq!(series.samples, n);
     assert!(series.values.contains(&98.5));
     // The largest value is drawn at the top margin of its chart: 4 of 100.
-    let page = html::html(&report).unwrap();
-    let line = page
-        .lines()
-        .skip_while(|line| !line.contains("process.cpu"))
-        .find(|line| line.contains("<path"))
-        .unwrap();
-    assert!(line.contains(" 4.00"), "the spike is not drawn");
+    for page in [html::html(&report), html::detailed(&report, &run)] {
+        let page = page.unwrap();
+        assert!(
+            line_of(&page, "process.cpu").contains(" 4.0"),
+            "the spike is not drawn"
+        );
+        assert!(page.len() < 3 << 20);
+    }
+}
+
+/// The first line drawn in the row of a signal.
+fn line_of<'a>(page: &'a str, name: &str) -> &'a str {
+    let (_, row) = page.split_once(&format!("title=\"{name}\"")).unwrap();
+    let (_, plot) = row.split_once("class=\"plot\"").unwrap();
+    let (_, line) = plot.split_once(" d=\"").unwrap();
+    line.split('"').next().unwrap()
 }
 
 /// Relative luminance and contrast as WCAG 2.2 defines them.
@@ -327,10 +374,51 @@ fn gaps_in_data_are_gaps_in_the_line_and_values_that_are_no_numbers_are_counted(
             .any(|line| line.contains("not finite"))
     );
     let page = html::html(&report).unwrap();
-    let line = page
-        .lines()
-        .skip_while(|line| !line.contains("process.rss"))
-        .find(|line| line.contains("<path"))
-        .unwrap();
-    assert_eq!(line.matches('M').count(), 2, "{line}");
+    assert_eq!(line_of(&page, "process.rss").matches('M').count(), 2);
+}
+
+#[test]
+fn one_row_for_a_signal_one_line_for_a_rank_and_what_never_changes_is_listed() {
+    let mut run = held();
+    for (name, rank, pid, from, value) in [
+        ("process.cpu", Some("0"), "10", 4_000, 1.0),
+        ("process.cpu", Some("1"), "11", 4_000, 2.0),
+        ("process.cpu", Some("1"), "12", 6_000, 3.0),
+        ("process.cpu", None, "9", 4_000, 4.0),
+        ("process.threads", Some("0"), "10", 4_000, 2.0),
+        ("host.cpu", None, "", 4_000, 5.0),
+    ] {
+        let labels = [("rank", rank), ("pid", Some(pid))];
+        let constant = name == "process.threads";
+        run.series.push(Series {
+            name: name.into(),
+            labels: labels
+                .iter()
+                .filter_map(|(key, value)| Some(((*key).into(), (*value)?.into())))
+                .collect(),
+            unit: "%".into(),
+            t_ns: (0..10).map(|i| (from + i * 100) * MS).collect(),
+            values: (0..10)
+                .map(|i| {
+                    if constant {
+                        value
+                    } else {
+                        value + f64::from(i)
+                    }
+                })
+                .collect(),
+        });
+    }
+    let page = html::html(&conclude(&run)).unwrap();
+    let (main, rest) = page.split_once("<details").unwrap();
+    assert_eq!(main.matches("title=\"process.cpu\"").count(), 1);
+    assert!(!main.contains("title=\"host.cpu\"") && rest.contains("title=\"host.cpu\""));
+    let (_, row) = main.split_once("title=\"process.cpu\"").unwrap();
+    let (row, _) = row.split_once("class=\"scale\"").unwrap();
+    assert_eq!(
+        row.matches("rank ").count(),
+        2,
+        "two ranks, whatever the pids"
+    );
+    assert!(rest.contains("process: threads") && !page.contains("title=\"process.threads\""));
 }

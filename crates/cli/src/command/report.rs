@@ -19,7 +19,11 @@ pub(crate) fn run(arguments: &Report) -> Outcome {
         ReportFormat::Text => print!("{}", render::text::full(&report, page.as_deref())),
         ReportFormat::Json => println!("{}", render::json(&report).map_err(unwritable)?),
         ReportFormat::Junit => print!("{}", render::junit::junit(&report)),
-        ReportFormat::Html => print!("{}", render::html::html(&report).map_err(unwritable)?),
+        ReportFormat::Markdown => print!("{}", render::markdown::markdown(&report)),
+        ReportFormat::Html => print!(
+            "{}",
+            render::html::detailed(&report, &stored).map_err(unwritable)?
+        ),
     }
     // The report's own verdict stands in it; showing it is no finding.
     Ok(Exit::Held)

@@ -126,7 +126,7 @@ pub fn conclude_stored(run_dir: &Path) -> (Option<Report>, Option<PathBuf>, Vec<
     match StoredRun::open(run_dir) {
         Ok(stored) => {
             let report = squall_analysis::conclude(&stored);
-            let (path, problems) = write_reports(run_dir, &report);
+            let (path, problems) = write_reports(run_dir, &stored, &report);
             (Some(report), path, problems)
         }
         Err(error) => (None, None, vec![error.to_string()]),

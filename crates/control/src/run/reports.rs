@@ -1,13 +1,14 @@
 //! The report in all its forms, beside the run.
 
-use squall_analysis::render::{html, json, junit, text};
+use squall_analysis::render::{html, json, junit, markdown, text};
 use squall_analysis::report::Report;
+use squall_analysis::run::Run;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes `report.json`, `report.html`, `report.txt` and `report.xml` into the run's folder; returns the path of the page, or of the text when
-/// there is no page. What could not be written is told, and the others are written all the same.
-pub fn write_reports(run_dir: &Path, report: &Report) -> (Option<PathBuf>, Vec<String>) {
+/// Writes `report.json`, `report.html`, `report.md`, `report.txt` and `report.xml` into the run's folder; returns the path of the page, or of
+/// the text when there is no page. What could not be written is told, and the others are written all the same.
+pub fn write_reports(run_dir: &Path, run: &Run, report: &Report) -> (Option<PathBuf>, Vec<String>) {
     let page = run_dir.join("report.html");
     let forms = [
         (
@@ -15,10 +16,11 @@ pub fn write_reports(run_dir: &Path, report: &Report) -> (Option<PathBuf>, Vec<S
             json(report).map_err(|error| error.to_string()),
         ),
         ("report.txt", Ok(text::full(report, page.to_str()))),
+        ("report.md", Ok(markdown::markdown(report))),
         ("report.xml", Ok(junit::junit(report))),
         (
             "report.html",
-            html::html(report).map_err(|error| error.to_string()),
+            html::detailed(report, run).map_err(|error| error.to_string()),
         ),
     ];
     let (mut last, mut problems) = (None, Vec::new());
