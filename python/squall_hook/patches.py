@@ -13,7 +13,7 @@ import stat
 import sys
 from typing import Any, Callable, Optional, Tuple
 
-from . import progress
+from . import progress, resume
 from .connection import hook
 from .wire import member
 
@@ -87,6 +87,7 @@ class Rename:
             return self.__wrapped__(*args, **keywords)
         written(*paths)
         result = self.__wrapped__(*args, **keywords)
+        resume.note(paths[1])
         renamed(paths[1])
         return result
 

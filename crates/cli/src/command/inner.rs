@@ -17,12 +17,16 @@ pub(crate) const HOOK_FILES: &[(&str, &[u8])] = &[
     hook_file!("squall_hook/digest.py"),
     hook_file!("squall_hook/exits.py"),
     hook_file!("squall_hook/identity.py"),
+    hook_file!("squall_hook/imports.py"),
     hook_file!("squall_hook/link.py"),
     hook_file!("squall_hook/patches.py"),
     hook_file!("squall_hook/progress.py"),
     hook_file!("squall_hook/py.typed"),
+    hook_file!("squall_hook/pytorch.py"),
     hook_file!("squall_hook/report.py"),
     hook_file!("squall_hook/requests.py"),
+    hook_file!("squall_hook/resume.py"),
+    hook_file!("squall_hook/tensors.py"),
     hook_file!("squall_hook/wire.py"),
 ];
 
