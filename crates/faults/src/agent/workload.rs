@@ -148,6 +148,8 @@ impl<L: Injectable> Agent<L> {
         set("PYTHONUNBUFFERED", "1".into());
         if let Some(hooks) = self.hooks.as_ref().filter(|_| spec.hook) {
             set("SQUALL_HOOK_SOCKET", hooks.path().display().to_string());
+            let hook_folder = self.options.run_dir.join("hook");
+            set("SQUALL_HOOK_STATE", hook_folder.display().to_string());
             let inherited = spec
                 .env
                 .get("PYTHONPATH")
