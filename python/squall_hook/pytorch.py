@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Any
 
-from . import torch_files, torch_loop
+from . import stacks, torch_files, torch_loop
 from .connection import hook
 from .torch_state import State, wrap
 
@@ -41,6 +41,7 @@ def install(torch: Any) -> None:
     if torch.distributed.is_available():
         wrap(torch.distributed, "destroy_process_group", torch_files.leave)
     hook.offer(*torch_loop.PHASES, *torch_files.PHASES)
+    stacks.install()
     atexit.register(torch_files.at_exit)
     os.register_at_fork(after_in_child=_forked)
 

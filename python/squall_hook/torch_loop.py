@@ -34,9 +34,7 @@ def before_step(optimizer: Any, *_: Any) -> None:
 def after_step(optimizer: Any, *_: Any) -> None:
     if optimizer is not State.counted():
         return
-    look, State.look = State.look, None
-    if look is not None:
-        look.remove()
+    stop_looking()
     end(State.step_body)
     step, epoch = place()
     samples, State.samples = State.samples, []
@@ -71,11 +69,20 @@ def _counts(module: Any) -> bool:
     return State.forward is None and module.training and State.torch.is_grad_enabled()
 
 
+def stop_looking() -> None:
+    handle, State.look = State.look, None
+    if handle is not None:
+        handle.remove()
+
+
 @quiet
 def look(module: Any, args: Any) -> None:
     """Called before any module, until the first step is over: which is the outermost that is being trained?"""
     if not _counts(module) or type(module).__name__ == "OptimizedModule" or State.torch.compiler.is_compiling():
         return
+    if State.models and progress.step:
+        # The script counts its steps itself.
+        stop_looking()
     parameter = next(module.parameters(), None)
     if parameter is None or any(module is known for known in models()):
         return

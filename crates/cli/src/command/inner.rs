@@ -26,6 +26,7 @@ pub(crate) const HOOK_FILES: &[(&str, &[u8])] = &[
     hook_file!("squall_hook/report.py"),
     hook_file!("squall_hook/requests.py"),
     hook_file!("squall_hook/resume.py"),
+    hook_file!("squall_hook/stacks.py"),
     hook_file!("squall_hook/tensors.py"),
     hook_file!("squall_hook/torch_files.py"),
     hook_file!("squall_hook/torch_loop.py"),
