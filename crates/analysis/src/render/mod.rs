@@ -5,6 +5,7 @@ pub mod html;
 pub mod junit;
 mod models;
 mod page;
+pub mod past;
 pub mod text;
 mod view;
 
