@@ -112,7 +112,13 @@ fn job(name: &str, mut rows: Vec<Incarnation>) -> PastJob {
     job.at_least = true;
     for row in &rows {
         match means(&row.state) {
-            Means::Interrupted(cause) => *job.interruptions.entry(cause).or_default() += 1,
+            Means::Interrupted(cause) => {
+                *job.interruptions.entry(cause).or_default() += 1;
+                if cause == Cause::Unknown && row.state != "REQUEUED" {
+                    job.notes
+                        .push(format!("What the state `{}` says is not known.", row.state));
+                }
+            }
             Means::Ended(_) | Means::Open => {}
         }
     }
@@ -155,11 +161,11 @@ fn times(job: &mut PastJob, rows: &[Incarnation], incomplete: bool) {
     const S: u64 = 1_000_000_000;
     let wall = u64::try_from(last - first).unwrap_or(0);
     let held: u64 = rows.iter().filter_map(Incarnation::held).sum();
-    job.wall_ns = Some(wall.saturating_mul(S));
     if incomplete {
         // What came before the last incarnation has no row: its times are not known.
         return;
     }
+    job.wall_ns = Some(wall.saturating_mul(S));
     job.lost_ns = Some(wall.saturating_sub(held).saturating_mul(S));
     job.ettr = (wall > 0).then(|| (held as f64 / wall as f64).min(1.0));
 }

@@ -93,10 +93,10 @@ fn one(page: &mut Page, it: &PastJob) {
         ));
     }
     page.row("", &parts.join(" · "));
-    let most = if it.at_least { "at most " } else { "" };
     let ettr = match it.ettr {
+        Some(ettr) if it.at_least => format!("ETTR at most {}", num::percent(ettr)),
         Some(ettr) => format!(
-            "ETTR {most}{}{}",
+            "ETTR {}{}",
             num::percent(ettr),
             shares(it.interval.as_ref(), "interruptions")
         ),
