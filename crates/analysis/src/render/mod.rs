@@ -9,6 +9,7 @@ mod models;
 mod pack;
 mod page;
 mod rows;
+pub mod past;
 pub mod text;
 mod view;
 
