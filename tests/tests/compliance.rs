@@ -2,20 +2,25 @@
 
 use std::time::Duration;
 
+use squall_model::syntax::KindInfo;
 use squall_tests::compliance::{
     Way, assert_fault_compliance, crashes, documents, in_every_way, lifecycle, refusal,
 };
 use squall_tests::sandbox::{Sandbox, tmpfs};
 
-fn inside(test: &str, demand: fn(&Way) -> anyhow::Result<()>) {
+fn inside(test: &str, demand: impl Fn(&KindInfo) -> anyhow::Result<()>) {
     let sandbox = Sandbox::new()
         .with_own_pids()
         .limit(Duration::from_secs(120));
     sandbox.run(test, || {
         // Others' runs have their sockets there.
         tmpfs("/run", "16m")?;
-        assert_fault_compliance(|info| in_every_way(info, demand))
+        assert_fault_compliance(demand)
     });
+}
+
+fn inside_in_every_way(test: &str, demand: fn(&Way) -> anyhow::Result<()>) {
+    inside(test, |info| in_every_way(info, demand));
 }
 
 #[test]
@@ -30,7 +35,7 @@ fn the_example_of_every_fault_is_without_a_problem() {
 
 #[test]
 fn a_target_of_the_wrong_kind_is_refused_untouched() {
-    inside(
+    inside_in_every_way(
         "a_target_of_the_wrong_kind_is_refused_untouched",
         refusal::wrong_target_is_refused,
     );
@@ -38,7 +43,7 @@ fn a_target_of_the_wrong_kind_is_refused_untouched() {
 
 #[test]
 fn a_target_that_is_gone_is_refused() {
-    inside(
+    inside_in_every_way(
         "a_target_that_is_gone_is_refused",
         refusal::missing_target_is_refused,
     );
@@ -46,7 +51,7 @@ fn a_target_that_is_gone_is_refused() {
 
 #[test]
 fn a_missing_right_is_refused_untouched() {
-    inside(
+    inside_in_every_way(
         "a_missing_right_is_refused_untouched",
         refusal::missing_right_is_refused,
     );
@@ -54,7 +59,7 @@ fn a_missing_right_is_refused_untouched() {
 
 #[test]
 fn every_fault_is_seen_by_an_independent_reader_and_then_by_nobody() {
-    inside(
+    inside_in_every_way(
         "every_fault_is_seen_by_an_independent_reader_and_then_by_nobody",
         lifecycle::is_seen_and_gone,
     );
@@ -62,7 +67,7 @@ fn every_fault_is_seen_by_an_independent_reader_and_then_by_nobody() {
 
 #[test]
 fn every_fault_can_be_undone_again_and_again() {
-    inside(
+    inside_in_every_way(
         "every_fault_can_be_undone_again_and_again",
         lifecycle::is_undone_twice,
     );
@@ -70,7 +75,7 @@ fn every_fault_can_be_undone_again_and_again() {
 
 #[test]
 fn every_fault_can_be_undone_by_several_at_once() {
-    inside(
+    inside_in_every_way(
         "every_fault_can_be_undone_by_several_at_once",
         lifecycle::is_undone_by_two_at_once,
     );

@@ -1,4 +1,4 @@
-//! The project's own verbs: `cargo xtask demo | test | crash | prove | bench | docs`.
+//! The project's own verbs: `cargo xtask demo | test | crash | prove | page | bench | docs`.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
@@ -12,6 +12,7 @@ mod crash;
 mod demo;
 mod docs;
 mod needs;
+mod page;
 mod prove;
 mod test;
 
@@ -24,7 +25,8 @@ The project's own verbs:
   cargo xtask test [PART …]               everything a contributor must keep green; installs what is missing as root
   cargo xtask crash --matrix [--full]     the crash matrix: fault × journal boundary × cause
   cargo xtask crash --trials N [--seed S] random kills, half at fail points, half from a timer
-  cargo xtask prove [aim|bugs|clean] [--count N]  many runs: kills land where aimed, bugs are found, clean kills are not
+  cargo xtask prove [aim|bugs|clean|naming] [--count N]  many runs: kills land where aimed, bugs are found and named, clean kills are not
+  cargo xtask page                        the report's page in a browser; renews the pictures in docs/images
   cargo xtask bench [NAME] [--format json]  interleaved runs, medians, ratios; exit 1 when a goal is missed
   cargo xtask docs [--check]              writes schemas and reference (or fails when they have drifted)";
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(rest),
         Some("crash") => crash::run(rest),
         Some("prove") => prove::run(rest),
+        Some("page") => page::run(rest),
         Some("bench") => bench::run(rest),
         Some("docs") => docs::run(rest),
         Some("help" | "--help" | "-h") | None => {

@@ -1,12 +1,15 @@
 //! From a stored run to its report.
 
 use crate::chart::{self, SeriesReport};
+use crate::diagnosis::diagnose;
 use crate::ettr::effectiveness;
 use crate::expect::{Findings, Judged, Judgement};
 use crate::landing::{self, InjectionReport, Landed};
 use crate::lineage::{Lineage, median};
 use crate::log::Log;
+use crate::models::models;
 use crate::num;
+use crate::projection::{advice, projection};
 use crate::recovery::Outcome;
 use crate::report::{
     Answered, Band, BlastRadius, DataQuality, FORMAT, MarkKind, Policy, Report, Reproduce,
@@ -41,6 +44,8 @@ pub fn conclude(run: &Run) -> Report {
     let expectations = findings.judge();
     let verdict = verdict::verdict(&findings, &expectations);
     let training = lineage.as_ref().map(|lineage| training(&findings, lineage));
+    let diagnosis = diagnose(&log, lineage.as_ref(), reference.as_ref(), &same);
+    let projection = projection(&findings);
     let mut series: Vec<SeriesReport> = signals::training(&log, lineage.as_ref())
         .iter()
         .map(chart::report)
@@ -75,6 +80,10 @@ pub fn conclude(run: &Run) -> Report {
         training,
         series,
         verdict,
+        models: models(&findings),
+        advice: advice(projection.as_ref(), diagnosis.as_ref()),
+        projection,
+        diagnosis,
         same_result: same.clone(),
     }
 }

@@ -3,10 +3,13 @@
 //! Times are nanoseconds since the run started unless a name says otherwise; `started_utc` places them.
 
 use crate::chart::SeriesReport;
+use crate::diagnosis::Diagnosis;
 use crate::ettr::Effectiveness;
 use crate::expect::Judged;
 use crate::landing::InjectionReport;
 use crate::lives::Unit;
+use crate::models::Models;
+use crate::projection::{Advice, Projection};
 use crate::recovery::Recovery;
 use crate::same_result::SameResult;
 use crate::verdict::Verdict;
@@ -51,8 +54,20 @@ pub struct Report {
     pub expectations: Vec<Judged>,
     /// Whether the disturbed run ended where the undisturbed one did.
     pub same_result: SameResult,
+    /// Which mistake of the trainer explains a different result; absent when the result is not proved different.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
     /// What training did; absent when no event tells of it.
     pub training: Option<Training>,
+    /// The four basic models and the field's measures beside them; absent when there is no training to speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<Models>,
+    /// What the measured recovery would cost at other sizes; absent when too little was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projection: Option<Projection>,
+    /// What to change, each with its evidence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<Advice>,
     /// Signals: summaries and points for charts.
     pub series: Vec<SeriesReport>,
     /// Bands and marks over the charts.

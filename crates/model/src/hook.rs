@@ -71,6 +71,15 @@ pub struct TrainingEvent {
     pub phase: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
+    /// Loss of this rank's own part of the batch, where `loss` is a mean over ranks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_loss: Option<f64>,
+    /// Learning rate that the step was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// Length of the gradient that the step was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grad_norm: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@ pub mod experiment;
 pub mod hook;
 pub mod id;
 pub mod load;
+pub mod patterns;
 pub mod plan;
 pub mod policy;
 pub mod process;

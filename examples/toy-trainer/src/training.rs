@@ -93,7 +93,7 @@ impl Trainer<'_> {
         self.observer.enter("forward", at);
         std::thread::sleep(self.options.step_sleep);
         let activations = model::forward(&self.parameters, &batch);
-        let (loss, scores) = model::loss(&activations, &batch.classes);
+        let (local_loss, scores) = model::loss(&activations, &batch.classes);
         self.observer.leave("forward", at);
 
         self.observer.enter("backward", at);
@@ -101,7 +101,7 @@ impl Trainer<'_> {
         self.observer.leave("backward", at);
 
         self.observer.enter("all-reduce", at);
-        let (loss, stop) = self.average(&mut gradient, loss)?;
+        let (loss, stop) = self.average(&mut gradient, local_loss)?;
         self.observer.leave("all-reduce", at);
 
         self.observer.enter("optimizer-step", at);
@@ -113,7 +113,13 @@ impl Trainer<'_> {
         self.completed += 1;
         self.observer.leave("optimizer-step", at);
 
-        let ended = json!({"loss": loss, "samples": ids.len()});
+        let ended = json!({
+            "loss": loss,
+            "local_loss": local_loss,
+            "lr": rate,
+            "grad_norm": length(&gradient),
+            "samples": ids.len(),
+        });
         self.observer
             .enter_announcing("step-end", at, &[("step-end", ended)]);
         self.record_progress(false)?;
@@ -277,4 +283,10 @@ impl Trainer<'_> {
         );
         Ok(())
     }
+}
+
+/// The Euclidean length of a gradient.
+fn length(gradient: &[f32]) -> f64 {
+    let squares = gradient.iter().map(|value| f64::from(*value).powi(2));
+    squares.sum::<f64>().sqrt()
 }

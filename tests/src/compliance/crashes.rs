@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use squall_faults::fault::Target;
 use squall_faults::recover::recover_all;
-use squall_model::syntax::{Class, FaultList as _};
+use squall_model::syntax::{Class, FaultList as _, KindInfo};
 
 use super::Way;
 use super::children::program;
@@ -59,9 +59,10 @@ pub fn recover(state: &Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// With the boundary after which something was left.
-pub fn is_undone_after_death(way: &Way) -> anyhow::Result<()> {
-    for boundary in BOUNDARIES {
-        die_at(way, boundary).with_context(|| format!("killed at {boundary}"))?;
+pub fn is_undone_after_death(info: &KindInfo) -> anyhow::Result<()> {
+    for (turn, boundary) in BOUNDARIES.into_iter().enumerate() {
+        let way = Way::in_turn(info, turn)?;
+        die_at(&way, boundary).with_context(|| format!("killed at {boundary}"))?;
     }
     Ok(())
 }
@@ -103,15 +104,16 @@ fn die_at(way: &Way, boundary: &str) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// With the boundary after which something was left.
-pub fn is_undone_after_death_while_undoing(way: &Way) -> anyhow::Result<()> {
-    if way.info.class == Class::OneShot {
+pub fn is_undone_after_death_while_undoing(info: &KindInfo) -> anyhow::Result<()> {
+    if info.class == Class::OneShot {
         // Once it has acted nothing is undone.
         return Ok(());
     }
-    for boundary in BOUNDARIES
+    let of_undo = BOUNDARIES
         .iter()
-        .filter(|boundary| boundary.contains("undo"))
-    {
+        .filter(|boundary| boundary.contains("undo"));
+    for (turn, boundary) in of_undo.enumerate() {
+        let way = &Way::in_turn(info, turn)?;
         let trial = Trial::set(way)?;
         let points = Points::listen(&short_path()?)?;
         let order = Order {

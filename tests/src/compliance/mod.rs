@@ -47,18 +47,14 @@ pub fn in_every_way(
     info: &KindInfo,
     demand: impl Fn(&Way) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut variant = 0;
-    loop {
+    for variant in 0..Way::count(info)? {
         let way = Way {
             info: *info,
             variant,
         };
-        if !way.exists()? {
-            return Ok(());
-        }
         demand(&way).with_context(|| format!("in its way {variant}"))?;
-        variant += 1;
     }
+    Ok(())
 }
 
 /// A fault and one of the ways to use it.
@@ -71,12 +67,24 @@ pub struct Way {
 }
 
 impl Way {
-    fn exists(&self) -> anyhow::Result<bool> {
-        let recipe = recipe(self.info.kind)?;
+    /// One of the ways to use a fault: they take turns.
+    ///
+    /// # Errors
+    /// When its recipe knows none.
+    pub fn in_turn(info: &KindInfo, turn: usize) -> anyhow::Result<Self> {
+        let count = Self::count(info)?;
+        Ok(Self {
+            info: *info,
+            variant: turn % count,
+        })
+    }
+
+    fn count(info: &KindInfo) -> anyhow::Result<usize> {
+        let recipe = recipe(info.kind)?;
         let folder = Folder::new()?;
         let prey = (recipe.prepare)(folder.path(), Size::Small)?;
         let count = (recipe.variants)(&prey).len();
         ensure!(count > 0, "its recipe knows no way to use it");
-        Ok(self.variant < count)
+        Ok(count)
     }
 }

@@ -9,10 +9,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::cause::Who;
-use super::cell::{Cell, Moment, Stage};
+use super::cell::{Cell, Moment};
 use super::journal;
 use super::processes::{own, send};
 use super::squall::{WORKLOAD, experiment};
+use super::stage::Stage;
 use super::strike::marked;
 use crate::snapshot::{HostSnapshot, Kind, ProcessState, Scope, process_state};
 use crate::targets::{Size, served};
@@ -83,7 +84,7 @@ fn landed(stage: &mut Stage) -> anyhow::Result<()> {
             Some(recipe) => (recipe.is_seen)(&stage.prey)?,
             None => !marked().is_empty(),
         };
-        if is_seen && journal::state(&stage.squall.state, &stage.cell.fault) == "active" {
+        if is_seen && journal::state(&stage.squall.state, stage.cell.kind()) == "active" {
             return Ok(());
         }
         if Instant::now() >= deadline {
@@ -107,7 +108,7 @@ enum Reading {
 
 impl Reading {
     fn prepare(stage: &Stage) -> anyhow::Result<Self> {
-        if stage.cell.fault == WORKLOAD {
+        if stage.cell.kind() == WORKLOAD {
             return Ok(Self::Marked);
         }
         let children = served(&stage.cell.fault);

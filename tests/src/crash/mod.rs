@@ -13,6 +13,8 @@ pub mod points;
 pub mod pool;
 pub mod processes;
 pub mod report;
+mod rescue;
 pub mod select;
 pub mod squall;
+mod stage;
 pub mod strike;

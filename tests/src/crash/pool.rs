@@ -112,7 +112,13 @@ fn inside(
     program: &Path,
     flags: &[&str],
 ) -> anyhow::Result<(String, String)> {
-    let token = format!("{}-{}", std::process::id(), cell.number);
+    // Two selections may run side by side, each with a cell of this number.
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let token = format!(
+        "{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::SeqCst)
+    );
     let mut command = in_namespaces(flags)?;
     command.arg(verb).arg(serde_json::to_string(cell)?);
     command

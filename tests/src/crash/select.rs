@@ -3,7 +3,7 @@
 use super::cause::{CAUSES, KILL_AGENT};
 use super::cell::{Cell, Moment};
 use super::points::BOUNDARIES;
-use super::squall::WORKLOAD;
+use super::squall::{WORKLOAD, WORKLOAD_OF_NOBODY};
 use crate::catalogue::{class_name, kinds};
 use squall_model::seed;
 
@@ -15,9 +15,9 @@ pub fn subjects() -> Vec<(String, String)> {
     let faults = kinds()
         .iter()
         .map(|info| (info.kind.to_owned(), class_name(info.class).to_owned()));
-    faults
-        .chain([(WORKLOAD.to_owned(), WORKLOAD.to_owned())])
-        .collect()
+    let workloads =
+        [WORKLOAD, WORKLOAD_OF_NOBODY].map(|name| (name.to_owned(), WORKLOAD.to_owned()));
+    faults.chain(workloads).collect()
 }
 
 fn cell(subject: &(String, String), boundary: &str, cause: &str) -> Cell {

@@ -15,6 +15,10 @@ use crate::targets::{Prey, Recipe};
 
 /// The pseudo fault of cells that only own a workload.
 pub const WORKLOAD: &str = "workload";
+/// The same without root and so without a cgroup of its own: strays are found by their environment alone.
+pub const WORKLOAD_OF_NOBODY: &str = "workload-without-root";
+/// A user without any right here.
+pub const NOBODY: u32 = 65534;
 /// How long the lease of a run in a cell is.
 pub const LEASE: Duration = Duration::from_millis(600);
 /// How long a fault stays when nobody interferes.
@@ -34,6 +38,8 @@ pub struct Squall {
     pub points: Option<PathBuf>,
     /// Where its output goes.
     pub logs: PathBuf,
+    /// Whether it runs without root.
+    pub is_nobody: bool,
     /// Further variables.
     pub env: Vec<(String, String)>,
 }
@@ -53,13 +59,24 @@ impl Squall {
 
     fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
         let verb = arguments.first().unwrap_or(&"squall");
-        let mut command = Command::new(&self.program);
+        let mut command = if self.is_nobody {
+            let mut command = Command::new("setpriv");
+            let user = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
+            command
+                .args(user)
+                .args(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]);
+            command.arg(&self.program);
+            command
+        } else {
+            Command::new(&self.program)
+        };
         command.args(arguments).stdin(Stdio::null());
         command.stdout(File::create(self.logs.join(format!("{verb}.out")))?);
         command.stderr(File::create(self.logs.join(format!("{verb}.err")))?);
         command
             .env("SQUALL_STATE_DIR", &self.state)
-            .env("HOME", &self.logs);
+            .env("HOME", &self.logs)
+            .env("TMPDIR", &self.logs);
         command.env_remove("SQUALL_CRASH_SOCKET");
         command.env("SQUALL_LEASE_MS", LEASE.as_millis().to_string());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));

@@ -3,6 +3,7 @@
 pub mod aim;
 pub mod bugs;
 pub mod clean;
+pub mod naming;
 mod places;
 mod pool;
 pub mod unheld;

@@ -54,14 +54,18 @@ pub fn junit(report: &Report) -> String {
     xml
 }
 
-fn properties(report: &Report) -> [(&'static str, String); 5] {
-    [
+fn properties(report: &Report) -> Vec<(&'static str, String)> {
+    let mut properties = vec![
         ("run", report.run.0.clone()),
         ("verdict", report.verdict.word.clone()),
         ("exit", report.verdict.code.to_string()),
         ("seed", report.reproduce.seed.to_string()),
         ("again", report.reproduce.command.clone()),
-    ]
+    ];
+    if let Some(it) = &report.diagnosis {
+        properties.push(("cause", it.sentence.clone()));
+    }
+    properties
 }
 
 fn cases(report: &Report) -> Vec<Case> {

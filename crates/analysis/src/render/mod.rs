@@ -1,9 +1,11 @@
 //! The report in the forms that people and machines read. Every form shows the same words.
 
+mod diagnosis;
 mod extra;
 pub mod html;
 pub mod junit;
 pub mod markdown;
+mod models;
 mod pack;
 mod page;
 mod rows;

@@ -1,6 +1,7 @@
 //! Plain text for terminals and logs: verdict first, then the evidence, then how to do it again. 80 columns.
 
 use super::page::Page;
+use super::{diagnosis, models};
 use crate::expect::Judgement;
 use crate::landing::Gone;
 use crate::num;
@@ -27,7 +28,11 @@ pub fn full(report: &Report, path: Option<&str>) -> String {
     recoveries(&mut page, report);
     expectations(&mut page, report);
     same(&mut page, report);
+    diagnosis::rows(&mut page, report);
     shares(&mut page, report);
+    models::models(&mut page, report);
+    models::projection(&mut page, report);
+    models::advice(&mut page, report);
     data(&mut page, report);
     policies(&mut page, report);
     reproduce(&mut page, report, path);

@@ -11,6 +11,7 @@ mod forms;
 mod golden;
 mod kills;
 mod laws;
+mod models;
 mod real;
 mod runs;
 mod scenarios;

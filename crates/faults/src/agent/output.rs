@@ -1,8 +1,8 @@
 //! The workload's output: every line stamped and kept, lines that match a pattern become training events.
 
-use regex::Regex;
 use squall_model::experiment::LogPattern;
-use squall_model::hook::TrainingEvent;
+pub use squall_model::patterns::LogEvent;
+use squall_model::patterns::Matcher;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,40 +23,17 @@ pub struct Output {
     written: u64,
     partial: Vec<u8>,
     cutting: bool,
-    patterns: Vec<Pattern>,
+    patterns: Matcher,
     /// Lines that did not reach the log.
     pub lost_lines: u64,
-}
-
-#[derive(Debug)]
-struct Pattern {
-    event: String,
-    regex: Regex,
-}
-
-/// A training event read from a line, with what a line can tell about its sender.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LogEvent {
-    pub rank: Option<u32>,
-    pub restart: u32,
-    pub event: TrainingEvent,
 }
 
 impl Output {
     /// Reads `pipe` into `log` (made new, mode 0600). Patterns were checked with the experiment.
     pub fn new(pipe: OwnedFd, log: &Path, patterns: &[LogPattern]) -> io::Result<Output> {
         use std::os::unix::fs::OpenOptionsExt;
-        let patterns = patterns
-            .iter()
-            .map(|pattern| {
-                let regex = Regex::new(&pattern.pattern)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-                Ok(Pattern {
-                    event: pattern.event.clone(),
-                    regex,
-                })
-            })
-            .collect::<io::Result<Vec<_>>>()?;
+        let patterns = Matcher::new(patterns)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         if let Some(folder) = log.parent() {
             std::fs::create_dir_all(folder)?;
         }
@@ -153,35 +130,7 @@ impl Output {
 
     /// The training events that a line is.
     pub fn events(&self, line: &str) -> Vec<LogEvent> {
-        self.patterns
-            .iter()
-            .filter_map(|pattern| pattern.event(line))
-            .collect()
-    }
-}
-
-impl Pattern {
-    fn event(&self, line: &str) -> Option<LogEvent> {
-        let found = self.regex.captures(line)?;
-        let text = |name: &str| found.name(name).map(|group| group.as_str().to_owned());
-        fn number<T: std::str::FromStr>(text: Option<String>) -> Option<T> {
-            text.and_then(|text| text.parse().ok())
-        }
-        Some(LogEvent {
-            rank: number(text("rank")),
-            restart: number(text("restart")).unwrap_or(0),
-            event: TrainingEvent {
-                kind: self.event.clone(),
-                step: number(text("step")),
-                epoch: number(text("epoch")),
-                loss: number(text("loss")),
-                path: text("path"),
-                digest: text("digest"),
-                stage: text("stage"),
-                phase: text("phase"),
-                ..TrainingEvent::default()
-            },
-        })
+        self.patterns.events(line)
     }
 }
 

@@ -10,11 +10,16 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// Says, in a backup's folder, that the damage was complete and the time of modification put back on it.
 pub(crate) const COMPLETE: &str = "complete";
 /// Says that the workload had written to the file after the damage: its time of modification is then not ours to put back.
 const WRITTEN: &str = "written-since";
+
+/// The most threads of one restore, and the fewest ranges that are worth one.
+const THREADS_MAX: usize = 4;
+const SHARE_MIN: usize = 8;
 
 /// What lies at the path now.
 enum There {
@@ -108,25 +113,7 @@ fn repair(manifest: &Manifest, data: &Data, folder: &Path) -> io::Result<Vec<Ran
             .and_then(|note| note.sync_all())
             .or_else(ignore_full_disk)?;
     }
-    let mut foreign = Vec::new();
-    let mut restoring = false;
-    for range in &manifest.ranges {
-        let original = data.original(range)?;
-        let current = backup::read_range(&file, range.at, range.length)?;
-        match range.holds(&current, &original) {
-            Holds::Original => {}
-            Holds::Foreign => foreign.push(range.clone()),
-            Holds::Damage | Holds::Mixture => {
-                if !restoring {
-                    File::create(folder.join("restoring"))
-                        .and_then(|note| note.sync_all())
-                        .or_else(ignore_full_disk)?;
-                    restoring = true;
-                }
-                file.write_all_at(&original, range.at)?;
-            }
-        }
-    }
+    let foreign = put_back(&file, data, &manifest.ranges, folder)?;
     if foreign.is_empty() {
         let mtime = if written.exists() {
             None
@@ -136,6 +123,70 @@ fn repair(manifest: &Manifest, data: &Data, folder: &Path) -> io::Result<Vec<Ran
         manifest.put_metadata(&file, mtime)?;
     }
     file.sync_all()?;
+    Ok(foreign)
+}
+
+/// Puts ranges back, on several processors where there are many: what a trainer loads meanwhile is damaged until it is done.
+fn put_back(file: &File, data: &Data, ranges: &[Range], folder: &Path) -> io::Result<Vec<Range>> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = ranges
+        .len()
+        .div_ceil(processors.min(THREADS_MAX))
+        .max(SHARE_MIN);
+    let restoring = Mutex::new(false);
+    let mut parts = ranges.chunks(share);
+    let Some(first) = parts.next() else {
+        return Ok(Vec::new());
+    };
+    std::thread::scope(|scope| {
+        let work = |part| put_back_part(file, data, part, folder, &restoring);
+        let others: Vec<_> = parts
+            .map(|part| {
+                let started = std::thread::Builder::new().spawn_scoped(scope, move || work(part));
+                // No thread to be had: this one does it all.
+                started.map_err(|_| part)
+            })
+            .collect();
+        let mut foreign = work(first)?;
+        for other in others {
+            foreign.extend(match other {
+                Ok(thread) => thread
+                    .join()
+                    .map_err(|_| io::Error::other("a restoring thread panicked"))??,
+                Err(part) => work(part)?,
+            });
+        }
+        Ok(foreign)
+    })
+}
+
+fn put_back_part(
+    file: &File,
+    data: &Data,
+    ranges: &[Range],
+    folder: &Path,
+    restoring: &Mutex<bool>,
+) -> io::Result<Vec<Range>> {
+    let mut foreign = Vec::new();
+    for range in ranges {
+        let original = data.original(range)?;
+        let current = backup::read_range(file, range.at, range.length)?;
+        match range.holds(&current, &original) {
+            Holds::Original => {}
+            Holds::Foreign => foreign.push(range.clone()),
+            Holds::Damage | Holds::Mixture => {
+                let mut noted = restoring.lock().unwrap_or_else(PoisonError::into_inner);
+                if !*noted {
+                    File::create(folder.join("restoring"))
+                        .and_then(|note| note.sync_all())
+                        .or_else(ignore_full_disk)?;
+                    *noted = true;
+                }
+                drop(noted);
+                file.write_all_at(&original, range.at)?;
+            }
+        }
+    }
     Ok(foreign)
 }
 

@@ -173,7 +173,7 @@ fn kill_at(world: &World, fault: &str, wanted: usize) -> Vec<String> {
 #[test]
 fn killed_at_any_boundary_nothing_is_left_after_recovery() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: network namespaces need root");
+        crate::skip("network namespaces need root");
         return;
     }
     for fault in ["process-pause", "zero", "delete", "network-partition"] {

@@ -21,7 +21,7 @@ struct Namespace {
 impl Namespace {
     fn new() -> Option<Namespace> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: network namespaces need root");
+            crate::skip("network namespaces need root");
             return None;
         }
         let keeper = Sleeper::command(&[

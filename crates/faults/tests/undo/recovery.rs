@@ -112,7 +112,7 @@ fn a_lock_without_a_lease_needs_force() {
 #[test]
 fn another_users_run_is_refused() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: giving a folder to another user needs root");
+        crate::skip("giving a folder to another user needs root");
         return;
     }
     let run = Abandoned::new("foreign");

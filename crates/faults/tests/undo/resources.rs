@@ -12,7 +12,7 @@ use std::time::Duration;
 #[test]
 fn a_full_disk_stops_injections_but_neither_undos_nor_their_records_nor_the_lease() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: a small file system of its own needs root");
+        crate::skip("a small file system of its own needs root");
         return;
     }
     let disk = Sleeper::command(&[
@@ -79,7 +79,9 @@ fn cgroups_of_both_versions_are_emptied_and_removed() {
         let folder = Path::new(root).join(format!("squall-test-{}", std::process::id()));
         let inner = folder.join("made-by-the-workload");
         if !Path::new(root).join("cgroup.procs").exists() || std::fs::create_dir(&folder).is_err() {
-            eprintln!("SKIPPED: {root} is no cgroup hierarchy that this user may write");
+            crate::skip(&format!(
+                "{root} is no cgroup hierarchy that this user may write"
+            ));
             continue;
         }
         tried += 1;
@@ -107,6 +109,6 @@ fn cgroups_of_both_versions_are_emptied_and_removed() {
         squall_faults::undo::revert(&groups).unwrap();
     }
     if tried == 0 {
-        eprintln!("SKIPPED: no cgroup hierarchy at all");
+        crate::skip("no cgroup hierarchy at all");
     }
 }

@@ -118,7 +118,7 @@ fn forced_sweep_in_a_world_of_its_own() {
 #[test]
 fn a_forced_sweep_removes_what_nobody_explains_and_nothing_else() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: namespaces of its own need root");
+        crate::skip("namespaces of its own need root");
         return;
     }
     // Without the cgroup mounts and with a process table and a network of its own, it cannot reach what other people run here.

@@ -60,6 +60,6 @@ pub struct Process {
 pub struct LogPattern {
     /// The kind of event: `step-end`, `epoch-end`, `checkpoint-renamed`, `checkpoint-loaded`, `recovery`, …
     pub event: String,
-    /// A regular expression. Groups named `step`, `epoch`, `loss`, `rank`, `restart`, `path`, `digest`, `stage` fill the event's fields.
+    /// A regular expression. Groups named `step`, `epoch`, `loss`, `lr`, `grad_norm`, `rank`, `restart`, `path`, `digest`, `stage` fill the event's fields.
     pub pattern: String,
 }

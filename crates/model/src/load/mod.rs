@@ -14,6 +14,7 @@ mod walk;
 mod words;
 mod yaml;
 
+pub(crate) use meaning::{EVENTS as LOG_EVENTS, GROUPS as LOG_GROUPS};
 pub use problem::PROBLEMS_MAX;
 pub use schema::{EXPERIMENT_ID, schema};
 pub use tree::{Entry, Node, NodeValue, PathSegment, Place};
@@ -131,6 +132,18 @@ pub(crate) fn read_other<T: JsonSchema + DeserializeOwned + 'static>(
 pub(crate) struct Reporter<'a>(&'a mut Problems);
 
 impl Reporter<'_> {
+    /// Any problem at a place, with its remedy.
+    pub(crate) fn problem(
+        &mut self,
+        place: Location,
+        code: &'static str,
+        message: &str,
+        help: &str,
+    ) {
+        let problem = Problem::new(code, message.to_owned());
+        self.0.add_at(place, problem.help(help.to_owned()));
+    }
+
     /// A name or pattern that fits no fault.
     pub(crate) fn unknown_fault<'k>(
         &mut self,

@@ -9,6 +9,8 @@ mod text;
 mod timing;
 mod workload;
 
+pub(crate) use workload::{EVENTS, GROUPS};
+
 use super::problem::{At, Focus, Problem, Problems};
 use super::scalar::{Plain, plain};
 use super::tree::{Node, NodeValue};

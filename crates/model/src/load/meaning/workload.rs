@@ -8,7 +8,7 @@ use crate::experiment::{LogPattern, Training, Workload};
 use std::collections::BTreeMap;
 
 /// Kinds of events that Squall understands, each with the group without which it says nothing.
-const EVENTS: &[(&str, Option<&str>)] = &[
+pub(crate) const EVENTS: &[(&str, Option<&str>)] = &[
     ("step-end", Some("step")),
     ("epoch-end", Some("epoch")),
     ("phase-begin", None),
@@ -23,8 +23,17 @@ const EVENTS: &[(&str, Option<&str>)] = &[
     ("recovery", None),
     ("exit", None),
 ];
-const GROUPS: &[&str] = &[
-    "step", "epoch", "loss", "rank", "restart", "path", "digest", "stage",
+pub(crate) const GROUPS: &[&str] = &[
+    "step",
+    "epoch",
+    "loss",
+    "rank",
+    "restart",
+    "path",
+    "digest",
+    "stage",
+    "lr",
+    "grad_norm",
 ];
 
 impl Meaning<'_> {

@@ -1,0 +1,157 @@
+//! After the strike: waiting for the rescue, and the next command where nobody is left to rescue.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure};
+use rustix::process::Signal;
+
+use super::cause::{Act, Who};
+use super::journal;
+use super::points::Point;
+use super::processes::{Ending, Own, is_alive, own, send};
+use super::squall::LEASE;
+use super::stage::{LIMIT, Stage};
+use crate::spawned::Spawned;
+
+impl Stage {
+    /// Whether only the next command can undo.
+    fn is_left_to_next_command(&self) -> bool {
+        let kills =
+            |who| matches!(self.cause.act, Act::Signal(Signal::KILL, whom) if whom.contains(&who));
+        let last_is_killed =
+            self.cell.is_met_by_guard() && (kills(Who::Agent) || kills(Who::Guard));
+        self.cause.removes_every_rescuer() || last_is_killed
+    }
+
+    /// Waits until the rescue is over; where nobody is left to rescue, lets the next command do it.
+    pub(super) fn rescue(
+        &mut self,
+        held: Option<Point>,
+        controller: &Spawned,
+    ) -> anyhow::Result<()> {
+        if self.cause.act == Act::LeaseEnds {
+            // Whoever is at the boundary only goes on when the lease is over.
+            self.wait(LEASE + Duration::from_millis(500))?;
+        }
+        drop(held);
+        if self.is_left_to_next_command() {
+            self.settle("the holders are gone", |verb| {
+                ["run", "guard", "agent"].contains(&verb)
+            })?;
+            self.next_command()?;
+        } else if self.cell.is_met_by_guard() && self.cause.stops_somebody() {
+            // The last rescuer may be stopped in the middle of its work: its lease covers that, so it goes on when it is continued.
+            self.wait(LEASE + Duration::from_millis(500))?;
+        } else {
+            self.settle("the rescuers are done", |_| true)?;
+        }
+        for pid in std::mem::take(&mut self.struck.stopped) {
+            send(pid, Signal::CONT);
+        }
+        self.settle("everybody is gone", |_| true)?;
+        ensure!(!is_alive(controller.pid()), "the controller is alive");
+        Ok(())
+    }
+
+    /// Waits until none of the processes of ours is left that counts and is not stopped by us.
+    pub(super) fn settle(
+        &mut self,
+        until: &str,
+        counts: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            self.reaper.reap();
+            drop(self.points.next(Duration::from_millis(2))?);
+            let left: Vec<_> = own(&self.squall.program)
+                .into_iter()
+                .filter(|process| {
+                    counts(&process.verb) && !self.struck.stopped.contains(&process.pid)
+                })
+                .collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "waiting until {until}: {} did not end within {LIMIT:?}",
+                verbs(&left)
+            );
+        }
+    }
+
+    fn wait(&mut self, time: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
+            self.reaper.reap();
+            drop(self.points.next(Duration::from_millis(20))?);
+        }
+        Ok(())
+    }
+
+    /// `squall undo --all`, with a stranger on every pid that the journal remembers and nobody has any more.
+    fn next_command(&mut self) -> anyhow::Result<()> {
+        let strangers = self.strangers()?;
+        let other_boot = [("SQUALL_BOOT_ID", "00000000-0000-4000-8000-000000000000")];
+        let env: &[_] = if self.cause.act == Act::OtherBoot {
+            &other_boot
+        } else {
+            &[]
+        };
+        let stopped_before = self.prey.is_stopped();
+        let undo = self.squall.start(&["undo", "--all"], env)?;
+        let exit = self.end_of(&undo)?;
+        ensure!(exit == Ending::Exit(0), "undo --all ended with {exit:?}");
+        if self.cause.act == Act::OtherBoot && stopped_before {
+            ensure!(
+                self.prey.is_stopped(),
+                "on another boot, a process with the remembered pid was signalled"
+            );
+            send(self.prey.pid(), Signal::CONT);
+        }
+        for stranger in strangers {
+            ensure!(
+                is_alive(stranger.pid()),
+                "a stranger with the remembered pid {} was ended",
+                stranger.pid()
+            );
+            send(stranger.pid(), Signal::KILL);
+        }
+        Ok(())
+    }
+
+    fn strangers(&mut self) -> anyhow::Result<Vec<Spawned>> {
+        let mut strangers = Vec::new();
+        for pid in journal::remembered_pids(&self.squall.state) {
+            self.reaper.reap();
+            // The kernel gives the next free pid after the last one given.
+            let is_free = !Path::new(&format!("/proc/{pid}")).exists() && pid > 1;
+            if is_free && fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).is_ok() {
+                strangers.push(Spawned::sleeper()?);
+            }
+        }
+        Ok(strangers)
+    }
+
+    pub(super) fn end_of(&mut self, process: &Spawned) -> anyhow::Result<Ending> {
+        let deadline = Instant::now() + LIMIT;
+        while Instant::now() < deadline {
+            self.reaper.reap();
+            if let Some(ending) = self.reaper.ending(process.pid()) {
+                return Ok(ending);
+            }
+            drop(self.points.next(Duration::from_millis(2))?);
+        }
+        bail!("pid {} did not end within {LIMIT:?}", process.pid())
+    }
+}
+
+/// `guard 17, agent 18`.
+fn verbs(processes: &[Own]) -> String {
+    let each = processes
+        .iter()
+        .map(|process| format!("{} {}", process.verb, process.pid));
+    each.collect::<Vec<_>>().join(", ")
+}
