@@ -35,7 +35,12 @@ pub fn dump(address: &str, look: Look, scratch: &Path) -> Result<String> {
 
 /// A picture of the first screen.
 pub fn screenshot(address: &str, look: Look, scratch: &Path, to: &Path) -> Result<()> {
-    run(address, look, scratch, &format!("--screenshot={}", to.display()))?;
+    run(
+        address,
+        look,
+        scratch,
+        &format!("--screenshot={}", to.display()),
+    )?;
     if !to.is_file() {
         bail!("chromium made no picture of {address}");
     }
@@ -80,7 +85,10 @@ fn run(address: &str, look: Look, scratch: &Path, act: &str) -> Result<String> {
         if Instant::now() > until {
             child.kill()?;
             child.wait()?;
-            bail!("chromium took longer than {} s on {address}", PATIENCE.as_secs());
+            bail!(
+                "chromium took longer than {} s on {address}",
+                PATIENCE.as_secs()
+            );
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -1,12 +1,14 @@
 //! What the probe inside the page saw, and what it must have seen.
 
-use super::browser::{self, Look};
 use super::Check;
+use super::browser::{self, Look};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 const PROBE: &str = include_str!("probe.js");
+/// No window is narrower; a phone is a frame within one.
+const WINDOW_MIN: u32 = 500;
 /// Catches what goes wrong before anything else runs.
 const CATCH: &str = "window.errors = []; \
     window.addEventListener('error', (e) => window.errors.push(String(e.message))); \
@@ -58,14 +60,26 @@ pub(super) fn with_probe(page: &str, task: &Task) -> Result<String> {
 }
 
 pub(super) fn probe(scratch: &Path, window: &str, look: Look) -> Result<Saw> {
-    let file = scratch.join("probed.html");
+    let mut file = scratch.join("probed.html");
+    if look.width < WINDOW_MIN {
+        let frame = format!(
+            "<!DOCTYPE html><body><script>addEventListener('message', (e) => {{ document.body.textContent = e.data; }});</script><iframe src=\"probed.html\" style=\"border: 0; width: {}px; height: {}px\"></iframe></body>",
+            look.width, look.height
+        );
+        file = scratch.join("frame.html");
+        std::fs::write(&file, frame)?;
+    }
     let address = format!("file://{}{window}", file.display());
     let document = browser::dump(&address, look, scratch)?;
     let found = document
         .split_once("<body>")
         .and_then(|(_, rest)| rest.rsplit_once("</body>"))
         .context("chromium gave no document")?;
-    let json = found.0.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    let json = found
+        .0
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&amp;", "&");
     serde_json::from_str(&json).with_context(|| {
         let start: String = json.chars().take(300).collect();
         format!("the probe did not come to its end; the page is: {start}")
@@ -83,45 +97,128 @@ impl Saw {
     pub(super) fn desk(&self, all: &mut Vec<Check>) {
         self.clean("on a desk", all);
         self.spike("the whole run", all);
-        check(all, "light by preference", self.background == "rgb(255, 255, 255)", &self.background);
-        check(all, "the cursor reads the spike", self.values.iter().any(|it| it.contains("412 %")), &self.values);
-        check(all, "a gap in the data is a gap in a line", self.lines.iter().any(|n| *n > 1), &self.lines);
+        check(
+            all,
+            "light by preference",
+            self.background == "rgb(255, 255, 255)",
+            &self.background,
+        );
+        check(
+            all,
+            "the cursor reads the spike",
+            self.values.iter().any(|it| it.contains("412 %")),
+            &self.values,
+        );
+        check(
+            all,
+            "a gap in the data is a gap in a line",
+            self.lines.iter().any(|n| *n > 1),
+            &self.lines,
+        );
         let order: Vec<&str> = self.stops.iter().map(String::as_str).collect();
-        let begins = ["in", "out", "left", "right", "all", "div.panel", "span.flag"];
-        check(all, "the keyboard's order is the page's", order.starts_with(&begins), &self.stops);
-        check(all, "the keyboard reaches everything", self.unreachable == 0, self.unreachable);
+        let begins = [
+            "in",
+            "out",
+            "left",
+            "right",
+            "all",
+            "div.panel",
+            "span.flag",
+        ];
+        check(
+            all,
+            "the keyboard's order is the page's",
+            order.starts_with(&begins),
+            &self.stops,
+        );
+        check(
+            all,
+            "the keyboard reaches everything",
+            self.unreachable == 0,
+            self.unreachable,
+        );
         let [whole, closer, later, again] = &self.keys[..] else {
             return check(all, "keys zoom", false, &self.keys);
         };
         let zoomed = closer.starts_with("#t=") && later.starts_with("#t=") && closer != later;
-        check(all, "keys zoom, move and reset", zoomed && whole == again && !whole.starts_with("#t="), &self.keys);
-        check(all, "Enter on a fault zooms to it", self.flag.starts_with("#t="), &self.flag);
-        check(all, "a moved cursor is told in words", self.status.contains(" s · ") && self.status.contains("Loss"), &self.status);
-        check(all, "each picture has a name", self.unnamed == 0, self.unnamed);
+        check(
+            all,
+            "keys zoom, move and reset",
+            zoomed && whole == again && !whole.starts_with("#t="),
+            &self.keys,
+        );
+        check(
+            all,
+            "Enter on a fault zooms to it",
+            self.flag.starts_with("#t="),
+            &self.flag,
+        );
+        check(
+            all,
+            "a moved cursor is told in words",
+            self.status.contains(" s · ") && self.status.contains("Loss"),
+            &self.status,
+        );
+        check(
+            all,
+            "each picture has a name",
+            self.unnamed == 0,
+            self.unnamed,
+        );
         check(all, "each chart has a table", self.tables >= 6, self.tables);
     }
 
     pub(super) fn spike(&self, name: &str, all: &mut Vec<Check>) {
         let told = (self.spike, self.elsewhere, &self.high);
         let holds = self.spike && !self.elsewhere && self.high == "412 %";
-        check(all, &format!("the spike of one sample is on the screen: {name}"), holds, told);
+        check(
+            all,
+            &format!("the spike of one sample is on the screen: {name}"),
+            holds,
+            told,
+        );
     }
 
     pub(super) fn phone(&self, all: &mut Vec<Check>) {
         check(all, "390 px wide", self.width == 390, self.width);
-        check(all, "no sideways scroll on a phone", self.scroll <= self.width && self.wide.is_empty(), (self.scroll, &self.wide));
+        check(
+            all,
+            "no sideways scroll on a phone",
+            self.scroll <= self.width && self.wide.is_empty(),
+            (self.scroll, &self.wide),
+        );
         self.clean("on a phone", all);
         self.spike("on a phone", all);
     }
 
     pub(super) fn dark(&self, all: &mut Vec<Check>) {
-        check(all, "dark by preference", self.background == "rgb(21, 23, 27)", &self.background);
+        check(
+            all,
+            "dark by preference",
+            self.background == "rgb(21, 23, 27)",
+            &self.background,
+        );
         self.clean("in the dark", all);
     }
 
     fn clean(&self, name: &str, all: &mut Vec<Check>) {
-        check(all, &format!("no error {name}"), self.errors.is_empty(), &self.errors);
-        check(all, &format!("nothing is fetched {name}"), self.resources == 0, self.resources);
-        check(all, &format!("contrast ≥ 4.5 : 1 {name}"), self.faint.is_empty(), &self.faint);
+        check(
+            all,
+            &format!("no error {name}"),
+            self.errors.is_empty(),
+            &self.errors,
+        );
+        check(
+            all,
+            &format!("nothing is fetched {name}"),
+            self.resources == 0,
+            self.resources,
+        );
+        check(
+            all,
+            &format!("contrast ≥ 4.5 : 1 {name}"),
+            self.faint.is_empty(),
+            &self.faint,
+        );
     }
 }

@@ -63,7 +63,10 @@ pub fn checks(scratch: &Path, pictures: Option<&Path>) -> Result<Vec<Check>> {
     let report = squall_analysis::conclude(&run);
     let page = html::detailed(&report, &run)?;
     std::fs::write(scratch.join("report.html"), &page)?;
-    std::fs::write(scratch.join("probed.html"), look::with_probe(&page, &task())?)?;
+    std::fs::write(
+        scratch.join("probed.html"),
+        look::with_probe(&page, &task())?,
+    )?;
     let mut all = Vec::new();
     let whole = probe(scratch, "", DESK)?;
     whole.desk(&mut all);

@@ -50,7 +50,7 @@ window.addEventListener("load", () => setTimeout(async () => {
   all("details").forEach((it) => { it.open = true; });
   await frame();
   saw.scroll = document.documentElement.scrollWidth;
-  saw.wide = all("main *").filter((it) => it.getBoundingClientRect().right > window.innerWidth + 1 && !it.closest(".over, svg, .unseen, .plot") && getComputedStyle(it).position !== "absolute")
+  saw.wide = all("main *").filter((it) => it.getBoundingClientRect().right > window.innerWidth + 1 && !it.closest(".over, svg, .unseen, .plot, thead") && getComputedStyle(it).position !== "absolute")
     .slice(0, 5).map((it) => it.tagName + "." + it.className);
   const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => (0.04045 >= c ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)).reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
   const colour = (text) => text.match(/[\d.]+/g).map(Number);
@@ -67,6 +67,10 @@ window.addEventListener("load", () => setTimeout(async () => {
   }).slice(0, 5).map((it) => it.tagName + "." + it.className + " " + it.textContent.slice(0, 30));
   saw.unnamed = all("svg").filter((it) => !it.getAttribute("aria-label") && it.getAttribute("aria-hidden") !== "true" && !it.closest("[aria-hidden=true]")).length;
   saw.tables = all("table").length;
+  if (window.parent !== window) {
+    window.parent.postMessage(JSON.stringify(saw), "*");
+    return;
+  }
   document.head.textContent = "";
   document.body.textContent = JSON.stringify(saw);
 }, 200));
