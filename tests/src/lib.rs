@@ -9,6 +9,7 @@ pub mod compliance;
 pub mod crash;
 pub mod folder;
 pub mod nft_writer;
+pub mod page;
 pub mod poll;
 pub mod product;
 pub mod proof;

@@ -13,6 +13,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("tc", "iproute2"),
     ("unshare", "util-linux"),
     ("systemd-analyze", "systemd"),
+    ("chromium", "chromium"),
 ];
 
 /// Installs what is missing as root; otherwise names the one line to type.

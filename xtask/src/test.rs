@@ -29,6 +29,11 @@ const PARTS: &[Part] = &[
         run: rust,
     },
     Part {
+        name: "page",
+        what: "the report's page in a browser",
+        run: page,
+    },
+    Part {
         name: "python",
         what: "the hook's own tests",
         run: python,
@@ -120,6 +125,10 @@ fn rust() -> Result<bool> {
     // One build for everything: the end-to-end suites find the binaries it leaves.
     Ok(cargo(&["build", "--workspace", "--all-targets"])?
         && cargo(&["test", "--workspace", "--no-fail-fast"])?)
+}
+
+fn page() -> Result<bool> {
+    Ok(cargo(&["build", "--workspace", "--all-targets"])? && crate::page::look(&[])?)
 }
 
 fn python() -> Result<bool> {

@@ -26,14 +26,8 @@ for (const element of find(chart, ".signal")) {
     box: element.querySelector(".plot"),
   };
 }
-for (const [row, line, kind, count, first, t0, t1, gaps] of JSON.parse(document.getElementById("index").textContent)) {
-  const each = kind === "e";
-  rows[row].lines[line].sources.push({
-    count, gaps,
-    at: each ? (i) => whole[first + i] / WHOLE : (i) => (t0 + (i + 0.5) * (t1 - t0) / count) / WHOLE,
-    low: each ? (i) => real[first + count + i] : (i) => real[first + i],
-    high: (i) => real[first + count + i],
-  });
+for (const [row, line, count, first, gaps] of JSON.parse(document.getElementById("index").textContent)) {
+  rows[row].lines[line].sources.push({ count, gaps, at: (i) => whole[first + i] / WHOLE, value: (i) => real[first + count + i] });
 }
 
 let a = 0, b = 1, cursor = null, asked = false;
@@ -47,7 +41,6 @@ function significant(value) {
   return Math.round(Number(value.toPrecision(3))).toString().replace(/\B(?=(\d{3})+$)/g, "\u2009");
 }
 function show(value, unit) {
-  if (Number.isNaN(value)) { return "–"; }
   if (unit === "bytes" || unit === "bytes/s") {
     const names = ["B", "KiB", "MiB", "GiB", "TiB"];
     let at = 0;
@@ -87,11 +80,8 @@ function range(row) {
     for (const source of line.sources) {
       const [first, end] = window_of(source);
       for (let i = first; end > i; i += 1) {
-        const u = source.at(i);
-        if (u >= a && b >= u) {
-          if (low > source.low(i)) { low = source.low(i); }
-          if (source.high(i) > high) { high = source.high(i); }
-        }
+        const u = source.at(i), value = source.value(i);
+        if (u >= a && b >= u) { low = Math.min(low, value); high = Math.max(high, value); }
       }
     }
   }
@@ -111,19 +101,18 @@ function trace(source, [low, high], columns) {
     column = null;
   };
   for (let i = first; end > i; i += 1) {
-    const low_i = source.low(i), high_i = source.high(i), u = source.at(i);
-    if (Number.isNaN(low_i)) { continue; }
+    const value = source.value(i), u = source.at(i);
     let broken = false;
     while (source.gaps.length > gap && u * WHOLE >= source.gaps[gap + 1] - 1) { gap += 2; broken = true; }
     const here = (u - a) / (b - a), now = Math.floor(here * columns);
     if (now !== column || broken) {
       flush();
       if (broken) { pen = false; }
-      column = now; x = here * 1000; one = low_i; least = low_i; most = high_i;
+      column = now; x = here * 1000; one = value; least = value; most = value;
     }
-    if (least > low_i) { least = low_i; }
-    if (high_i > most) { most = high_i; }
-    last = high_i;
+    if (least > value) { least = value; }
+    if (value > most) { most = value; }
+    last = value;
   }
   flush();
   return d;
@@ -202,6 +191,10 @@ function zoom(left, right) {
   try { history.replaceState(null, "", width === 1 ? "#" : "#t=" + at(a) + "-" + at(b)); } catch { /* a page without an address */ }
   later();
 }
+function from_address() {
+  const told = /^#t=([\d.]+)-([\d.]+)$/.exec(location.hash);
+  if (told) { zoom((Number(told[1]) - from) / span, (Number(told[2]) - from) / span); }
+}
 function by(factor, centre) {
   const u = centre === undefined ? (cursor === null ? (a + b) / 2 : cursor) : centre;
   zoom(u - (u - a) * factor, u + (b - u) * factor);
@@ -214,14 +207,13 @@ function value_at(line, row) {
   for (const source of line.sources) {
     const i = after(source, cursor);
     for (const k of [i - 1, i]) {
-      if (k >= 0 && source.count > k && nearest >= Math.abs(source.at(k) - cursor) && !Number.isNaN(source.low(k))) {
+      if (k >= 0 && source.count > k && nearest >= Math.abs(source.at(k) - cursor)) {
         nearest = Math.abs(source.at(k) - cursor);
-        best = [source.low(k), source.high(k)];
+        best = source.value(k);
       }
     }
   }
-  if (!best) { return "–"; }
-  return best[0] === best[1] ? show(best[0], row.unit) : show(best[0], row.unit) + " to " + show(best[1], row.unit);
+  return best === null ? "–" : show(best, row.unit);
 }
 function point() {
   const shown = cursor !== null && cursor >= a && b >= cursor;
@@ -309,13 +301,13 @@ const acts = {
 find(chart, "[data-do]").forEach((button) => button.addEventListener("click", acts[button.dataset.do]));
 find(document, "details").forEach((details) => details.addEventListener("toggle", later));
 window.addEventListener("resize", later);
+window.addEventListener("hashchange", from_address);
 window.addEventListener("beforeprint", () => {
   find(document, "details:not(.more)").forEach((details) => { details.open = true; });
   draw();
 });
 chart.querySelector(".tools").hidden = false;
 chart.classList.add("live");
-const asked_for = /^#t=([\d.]+)-([\d.]+)$/.exec(location.hash);
-if (asked_for) { zoom((Number(asked_for[1]) - from) / span, (Number(asked_for[2]) - from) / span); }
+from_address();
 draw();
 })();

@@ -8,8 +8,8 @@ pub mod markdown;
 mod models;
 mod pack;
 mod page;
-mod rows;
 pub mod past;
+mod rows;
 pub mod text;
 mod view;
 

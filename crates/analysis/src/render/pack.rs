@@ -1,23 +1,26 @@
 //! The readings inside the page, for zoom and hover: numbers only, as base64 of little-endian 32-bit words.
 //!
-//! A signal with few readings is kept as it is. Of a long one each of many slices of time keeps its smallest and its largest value, so a
-//! spike of one sample stays visible at every zoom; the script merges slices where several fall on one column of the screen. All signals
-//! share one budget: short ones leave more of it to long ones.
+//! A signal with few readings is kept as it is. Of a long one each of many slices of time keeps its smallest and its largest reading with
+//! their own moments, so a spike of one sample stays visible, and where it was, at every zoom; the script does the same again for columns
+//! of the screen. All signals share one budget: short ones leave more of it to long ones.
 
-use super::rows::{Row, Source};
+use super::rows::Row;
 use crate::report::Timeline;
 use std::fmt::Write as _;
 
-/// Pairs of 32-bit words for all signals together: 1.3 MB, 1.75 MB as base64.
+/// Readings of all signals together, two words each: 1.3 MB, 1.75 MB as base64.
 const BUDGET: usize = 165_000;
 /// No signal is cut below this.
-const SLICES_MIN: usize = 64;
+const READINGS_MIN: usize = 64;
 
 /// What the script reads.
 pub(super) struct Packed {
-    /// For each signal: row, line, `e` (each reading) or `s` (slices), count, first word, first and last moment, gaps.
+    /// For each signal: row, line, count, first word, gaps.
     pub(super) index: String,
+    /// For each signal: its moments, then its values.
     pub(super) words: String,
+    /// The most readings that one slice of time stood for.
+    pub(super) thinned: usize,
 }
 
 /// Moments of the timeline as shares of 2³².
@@ -47,20 +50,24 @@ pub(super) fn pack(rows: &[&Row<'_>], timeline: &Timeline) -> Packed {
     };
     let cap = cap(sources().map(|source| source.points.len()).collect());
     let mut bytes: Vec<u8> = Vec::new();
-    let mut index = String::from("[");
+    let (mut index, mut thinned) = (String::from("["), 1);
     for (at, row) in rows.iter().enumerate() {
         for (number, line) in row.lines.iter().enumerate() {
             for source in &line.sources {
                 let offset = bytes.len() / 4;
-                let (kind, count, first, last) = one(source, cap, &clock, &mut bytes);
+                let points = extremes(&source.points, cap);
+                thinned = thinned.max(2 * source.points.len() / points.len().max(1));
+                for (t_ns, _) in &points {
+                    bytes.extend(clock.word(*t_ns).to_le_bytes());
+                }
+                for (_, value) in &points {
+                    bytes.extend((*value as f32).to_le_bytes());
+                }
                 if index.len() > 1 {
                     index.push(',');
                 }
                 // Writing to a string cannot fail.
-                _ = write!(
-                    index,
-                    "[{at},{number},\"{kind}\",{count},{offset},{first},{last},["
-                );
+                _ = write!(index, "[{at},{number},{},{offset},[", points.len());
                 for (number, gap) in source.gaps.iter().enumerate() {
                     let comma = if number > 0 { "," } else { "" };
                     let (from, to) = (clock.word(gap.from_ns), clock.word(gap.to_ns));
@@ -74,6 +81,7 @@ pub(super) fn pack(rows: &[&Row<'_>], timeline: &Timeline) -> Packed {
     Packed {
         index,
         words: base64(&bytes),
+        thinned,
     }
 }
 
@@ -88,45 +96,37 @@ fn cap(mut lengths: Vec<usize>) -> usize {
         left -= length;
         open -= 1;
     }
-    (left / open.max(1)).max(SLICES_MIN)
+    (left / open.max(1)).max(READINGS_MIN)
 }
 
-fn one(
-    source: &Source<'_>,
-    cap: usize,
-    clock: &Clock,
-    bytes: &mut Vec<u8>,
-) -> (char, usize, u32, u32) {
-    let points = &source.points;
+/// At most `cap` of the readings: all, or the smallest and the largest of each slice of time, in their order.
+fn extremes(points: &[(u64, f64)], cap: usize) -> Vec<(u64, f64)> {
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
-        return ('e', 0, 0, 0);
+        return Vec::new();
     };
-    let ends = (clock.word(first.0), clock.word(last.0));
     if points.len() <= cap {
-        for (t_ns, _) in points {
-            bytes.extend(clock.word(*t_ns).to_le_bytes());
-        }
-        for (_, value) in points {
-            bytes.extend((*value as f32).to_le_bytes());
-        }
-        return ('e', points.len(), ends.0, ends.1);
+        return points.to_vec();
     }
-    // A slice without a reading holds numbers that are none.
-    let mut slices = vec![(f32::NAN, f32::NAN); cap];
+    let slices = (cap / 2).max(1) as u128;
     let span = u128::from(last.0 - first.0) + 1;
-    for (t_ns, value) in points {
-        let at = u128::from(t_ns - first.0) * cap as u128 / span;
-        let slice = &mut slices[at as usize];
-        // The smaller and the larger of a number and none is the number.
-        *slice = (slice.0.min(*value as f32), slice.1.max(*value as f32));
+    let slice_of = |t_ns: u64| u128::from(t_ns - first.0) * slices / span;
+    let mut kept = Vec::with_capacity(cap);
+    for slice in points.chunk_by(|a, b| slice_of(a.0) == slice_of(b.0)) {
+        let (mut low, mut high) = (slice[0], slice[0]);
+        for point in slice {
+            if point.1 < low.1 {
+                low = *point;
+            }
+            if point.1 > high.1 {
+                high = *point;
+            }
+        }
+        kept.push(if low.0 < high.0 { low } else { high });
+        if low.0 != high.0 {
+            kept.push(if low.0 < high.0 { high } else { low });
+        }
     }
-    for (low, _) in &slices {
-        bytes.extend(low.to_le_bytes());
-    }
-    for (_, high) in &slices {
-        bytes.extend(high.to_le_bytes());
-    }
-    ('s', cap, ends.0, ends.1)
+    kept
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -168,10 +168,21 @@ mod tests {
     }
 
     #[test]
+    fn every_slice_keeps_its_extremes_where_they_were() {
+        let mut points: Vec<(u64, f64)> = (0..10_000).map(|t| (t, 1.0)).collect();
+        points[7_777].1 = 9.0;
+        points[7_778].1 = -9.0;
+        let kept = extremes(&points, 100);
+        assert!(kept.len() <= 100 && kept.is_sorted_by_key(|(t, _)| *t));
+        assert!(kept.contains(&(7_777, 9.0)) && kept.contains(&(7_778, -9.0)));
+        assert_eq!(extremes(&points, 10_000), points);
+    }
+
+    #[test]
     fn short_signals_leave_their_share_to_long_ones() {
         assert_eq!(cap(vec![10, 10, 1_000_000]), BUDGET - 20);
         assert_eq!(cap(vec![1_000_000; 10]), BUDGET / 10);
-        assert_eq!(cap(vec![1_000_000; 100_000]), SLICES_MIN);
+        assert_eq!(cap(vec![1_000_000; 100_000]), READINGS_MIN);
         assert!(cap(vec![3; 5]) >= 3);
     }
 }

@@ -124,7 +124,7 @@ fn forms_are_well_formed(report: &Report) {
 fn carries_no_text_of_a_run(script: roxmltree::Node<'_, '_>) {
     let text = script.text().unwrap_or_default();
     match script.attribute("id") {
-        Some("index") => assert!(text.bytes().all(|c| b"0123456789[],\"es".contains(&c))),
+        Some("index") => assert!(text.bytes().all(|c| b"0123456789[],".contains(&c))),
         Some("words") => assert!(
             text.bytes()
                 .all(|c| c.is_ascii_alphanumeric() || b"+/=".contains(&c))

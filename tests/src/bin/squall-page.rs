@@ -1,0 +1,48 @@
+//! `cargo xtask page`: the report's page in a browser. See `squall_tests::page`.
+
+use anyhow::{Context as _, bail};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn say(line: &str) {
+    // Nobody is left to tell.
+    writeln!(std::io::stdout(), "{line}").ok();
+}
+
+fn run() -> anyhow::Result<bool> {
+    let mut pictures = None;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--pictures" => {
+                let folder = arguments.next().context("--pictures wants a folder")?;
+                pictures = Some(PathBuf::from(folder));
+            }
+            _ => bail!("`{argument}` is not known; squall-page [--pictures FOLDER]"),
+        }
+    }
+    let scratch = std::env::temp_dir().join(format!("squall-page-{}", std::process::id()));
+    std::fs::create_dir_all(&scratch)?;
+    let checks = squall_tests::page::checks(&scratch, pictures.as_deref());
+    std::fs::remove_dir_all(&scratch)?;
+    let checks = checks?;
+    for check in &checks {
+        match &check.problem {
+            None => say(&format!("✓ {}", check.name)),
+            Some(problem) => say(&format!("✗ {}: {problem}", check.name)),
+        }
+    }
+    Ok(checks.iter().all(|check| check.problem.is_none()))
+}
