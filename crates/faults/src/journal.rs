@@ -193,7 +193,7 @@ impl Journal {
 
     fn load(file: File, path: PathBuf, writer: Writer) -> Result<Journal, JournalError> {
         let length = file.metadata().map_err(io_error("read", &path))?.size();
-        let mut bytes = vec![0; usize::try_from(length.min(2 * SIZE_MAX)).unwrap_or(0)];
+        let mut bytes = vec![0; usize::try_from(length.min(SIZE_MAX)).unwrap_or(0)];
         file.read_exact_at(&mut bytes, 0)
             .map_err(io_error("read", &path))?;
         let decoded = codec::decode(&bytes, &path)?;

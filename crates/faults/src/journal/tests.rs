@@ -1,5 +1,6 @@
 //! What one journal does: reading back, locks, torn records, versions, room.
 
+mod edges;
 mod laws;
 
 use super::record::{About, Entry, Record, Writer};
@@ -80,10 +81,10 @@ pub(super) fn stuck(number: u8, text: &str) -> Entry {
 }
 
 /// A fresh folder below the temporary directory, removed at the end.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
+    pub(super) fn new(name: &str) -> Folder {
         let path =
             std::env::temp_dir().join(format!("squall-journal-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();

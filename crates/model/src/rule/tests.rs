@@ -1,3 +1,5 @@
+mod aims;
+
 use super::*;
 use crate::timing::{After, Every, Moment};
 use crate::units::{Percent, Span};
