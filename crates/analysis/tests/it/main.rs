@@ -12,6 +12,7 @@ mod golden;
 mod kills;
 mod laws;
 mod models;
+mod naming;
 mod past;
 mod real;
 mod runs;
