@@ -45,7 +45,6 @@ pub struct LogEvent {
 impl Output {
     /// Reads `pipe` into `log` (made new, mode 0600). Patterns were checked with the experiment.
     pub fn new(pipe: OwnedFd, log: &Path, patterns: &[LogPattern]) -> io::Result<Output> {
-        use std::os::unix::fs::OpenOptionsExt;
         let patterns = patterns
             .iter()
             .map(|pattern| {
@@ -57,14 +56,7 @@ impl Output {
                 })
             })
             .collect::<io::Result<Vec<_>>>()?;
-        if let Some(folder) = log.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(log)?;
+        let log = crate::state_dir::open_log(log)?;
         rustix::io::ioctl_fionbio(&pipe, true)?;
         let written = log.metadata()?.len();
         Ok(Output {
