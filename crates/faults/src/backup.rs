@@ -224,9 +224,9 @@ pub fn make(file: &File, path: &Path, plans: &[Plan], folder: &Path) -> io::Resu
     let mut out = private(&folder.join(MANIFEST))?;
     out.write_all(&serde_json::to_vec(&manifest).map_err(io::Error::other)?)?;
     out.sync_all()?;
-    File::open(folder)?.sync_all()?;
-    if let Some(parent) = folder.parent() {
-        File::open(parent)?.sync_all()?;
+    // Up to the run's folder, whose own name the journal has made durable.
+    for folder in folder.ancestors().take(3) {
+        File::open(folder)?.sync_all()?;
     }
     verify(folder, &manifest)?;
     Ok(manifest)

@@ -165,8 +165,11 @@ impl Journal {
             rustix::fs::RenameFlags::NOREPLACE,
         )
         .map_err(io_error("create", &path))?;
-        let folder = File::open(run_dir).map_err(io_error("open", run_dir))?;
-        folder.sync_all().map_err(io_error("sync", run_dir))?;
+        // The run's own name too: after a power cut it must be found where recovery looks.
+        for folder in [Some(run_dir), run_dir.parent()].into_iter().flatten() {
+            let open = File::open(folder).map_err(io_error("open", folder))?;
+            open.sync_all().map_err(io_error("sync", folder))?;
+        }
         Journal::load(file, path, writer)
     }
 
