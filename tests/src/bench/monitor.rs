@@ -105,6 +105,7 @@ fn measured(length: Duration) -> anyhow::Result<Value> {
 pub fn child(arguments: &[String]) -> anyhow::Result<String> {
     match arguments {
         [kind, seconds] if kind == "monitor" => monitor(Duration::from_secs(seconds.parse()?)),
+        [kind] if kind == "report" => super::report::child(),
         [kind] if kind == "busy" => {
             busy_worker()?;
             Ok(String::new())

@@ -4,15 +4,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use squall_tests::bench::{CHILD, Effort, Figure, child, engine};
+use squall_tests::bench::{CHILD, Effort, Figure, child, engine, report};
 
-const USAGE: &str = "squall-bench [engine] [--minutes N] [--rounds N] [--format text|json]
+const USAGE: &str = "squall-bench [engine|report] [--minutes N] [--rounds N] [--format text|json]
     --minutes N   how long monitor and store are measured; 10 for the whole (half a minute unless said)
     --rounds N    pairs of interleaved short runs (61)";
 
 struct Options {
     effort: Effort,
     json: bool,
+    report: bool,
 }
 
 fn main() -> ExitCode {
@@ -38,6 +39,7 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
             length: Duration::from_secs(30),
         },
         json: false,
+        report: false,
     };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -48,6 +50,7 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
         };
         match argument.as_str() {
             "engine" => {}
+            "report" => options.report = true,
             "--minutes" => {
                 options.effort.length = Duration::from_secs_f64(value()?.parse::<f64>()? * 60.0)
             }
@@ -68,7 +71,11 @@ fn run() -> anyhow::Result<bool> {
         return Ok(true);
     }
     let options = options(&arguments)?;
-    let figures = engine(options.effort);
+    let figures = if options.report {
+        report::figures()
+    } else {
+        engine(options.effort)
+    };
     if options.json {
         say(
             &mut std::io::stdout(),

@@ -25,7 +25,7 @@ const PICTURES: &[(&str, Look, &str)] = &[
     (
         "report-light",
         Look {
-            height: 1330,
+            height: 1480,
             ..DESK
         },
         "",
@@ -33,7 +33,7 @@ const PICTURES: &[(&str, Look, &str)] = &[
     (
         "report-dark",
         Look {
-            height: 1330,
+            height: 1480,
             dark: true,
             ..DESK
         },
@@ -42,7 +42,7 @@ const PICTURES: &[(&str, Look, &str)] = &[
     (
         "report-zoom",
         Look {
-            height: 1330,
+            height: 1480,
             ..DESK
         },
         "#t=1780-1990",

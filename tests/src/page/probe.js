@@ -16,9 +16,9 @@ window.addEventListener("load", () => setTimeout(async () => {
   const from = hash ? Number(hash[1]) : Number(chart.dataset.from) / 1e9, to = hash ? Number(hash[2]) : Number(chart.dataset.to) / 1e9;
   const x = over.left + (task.at - from) / (to - from) * over.width;
   scrollTo(0, plot.top + scrollY - 200);
-  const y = row.querySelector(".plot").getBoundingClientRect().top + plot.height * 0.3;
+  const y = row.querySelector(".plot").getBoundingClientRect().top + plot.height * 0.06;
   const hit = (x) => document.elementsFromPoint(x, y).some((it) => it.tagName === "path");
-  const near = [-3, -2, -1, 0, 1, 2, 3].map((dx) => hit(x + dx));
+  const near = [-5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5].map((dx) => hit(x + dx));
   saw.spike = near.includes(true);
   saw.elsewhere = [-40, -30, 30, 40].map((dx) => hit(x + dx)).includes(true);
   saw.high = row.querySelector(".high").textContent;

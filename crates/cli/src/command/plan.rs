@@ -2,10 +2,12 @@
 
 use crate::Outcome;
 use crate::arguments::{Format, Plan as Arguments};
+use crate::live::for_terminal;
 use crate::output::{Failure, Paint, Stream, json, style};
 use squall_control::prepare::{Circumstances, PrepareError, Prepared, prepare as prepared};
 use squall_model::exit::Exit;
 use squall_model::plan::Plan;
+use std::io::IsTerminal;
 use std::path::Path;
 
 /// Reads, checks, plans, and holds the plan against policies and host.
@@ -65,6 +67,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let prepared = prepare(&arguments.file, arguments.seed)?;
     match arguments.format {
         Format::Json => json(&prepared.plan)?,
+        Format::Text if std::io::stdout().is_terminal() => {
+            println!("{}", for_terminal(&text(&prepared.plan, Stream::Out)));
+        }
         Format::Text => print!("{}", text(&prepared.plan, Stream::Out)),
     }
     Ok(Exit::Held)
@@ -73,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 /// The plan for people.
 pub(crate) fn text(plan: &Plan, stream: Stream) -> String {
     let mut text = format!(
-        "{}   {}   seed {}\n",
+        "{}   {}   seed {}",
         style(
             Paint::Strong,
             concat!("squall ", env!("CARGO_PKG_VERSION")),
@@ -82,15 +87,20 @@ pub(crate) fn text(plan: &Plan, stream: Stream) -> String {
         plan.title,
         plan.seed,
     );
+    // Of one rule the head says whom it touches at most; of several each says it for itself.
+    if let [rule] = &plan.rules[..] {
+        text.push_str(&format!("   blast radius {}", rule.blast_radius));
+    }
+    text.push('\n');
     for rule in &plan.rules {
         let target = rule
             .target_name
             .clone()
             .unwrap_or_else(|| selector(&rule.target));
-        text.push_str(&format!(
-            " plan     {} {target}, {} · {}",
-            rule.kind, rule.aim, rule.blast_radius
-        ));
+        text.push_str(&format!(" plan     {} {target}, {}", rule.kind, rule.aim));
+        if plan.rules.len() > 1 {
+            text.push_str(&format!(" · {}", rule.blast_radius));
+        }
         if let Some(mechanism) = &rule.mechanism {
             text.push_str(&format!(" · {mechanism}"));
         }

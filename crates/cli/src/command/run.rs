@@ -3,7 +3,7 @@
 use super::{plan, state_dir};
 use crate::Outcome;
 use crate::arguments::{Format, Run};
-use crate::live::Printer;
+use crate::live::{Printer, for_terminal};
 use crate::output::{Failure, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -19,10 +19,8 @@ const LEASE: Duration = Duration::from_secs(5);
 pub(crate) fn run(arguments: &Run) -> Outcome {
     let prepared = plan::prepare(&arguments.file, arguments.seed)?;
     if arguments.format == Format::Text {
-        eprint!(
-            "{}",
-            plan::text(&prepared.plan, crate::output::Stream::Error)
-        );
+        let plan = plan::text(&prepared.plan, crate::output::Stream::Error);
+        eprintln!("{}", for_terminal(plan.trim_end()));
     }
     if !arguments.yes && !confirmed()? {
         eprintln!("nothing was done");
