@@ -2,6 +2,7 @@
 
 mod edges;
 mod laws;
+mod phases;
 
 use super::record::{About, Entry, Record, Writer};
 use super::state::Phase;
@@ -78,6 +79,23 @@ pub(super) fn stuck(number: u8, text: &str) -> Entry {
         remedy: text.into(),
         observations: vec![observation; 4],
     }
+}
+
+pub(super) fn record(seq: u64, entry: Entry) -> Record {
+    Record {
+        seq,
+        boot_ns: 0,
+        by: Writer::Agent,
+        entry,
+    }
+}
+
+pub(super) fn observed(source: String, evidence: String) -> Vec<Observation> {
+    vec![Observation {
+        presence: Presence::Absent,
+        source,
+        evidence,
+    }]
 }
 
 /// A fresh folder below the temporary directory, removed at the end.

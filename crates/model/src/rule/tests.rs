@@ -1,4 +1,5 @@
 mod aims;
+mod moments;
 
 use super::*;
 use crate::timing::{After, Every, Moment};

@@ -2,28 +2,28 @@
 
 use super::*;
 
-fn at(moment: Moment) -> StepKeys {
+pub(super) fn at(moment: Moment) -> StepKeys {
     StepKeys {
         at: Some(moment),
         ..StepKeys::default()
     }
 }
 
-fn every(every: Every) -> StepKeys {
+pub(super) fn every(every: Every) -> StepKeys {
     StepKeys {
         every: Some(every),
         ..StepKeys::default()
     }
 }
 
-fn every_steps(n: u64) -> StepKeys {
+pub(super) fn every_steps(n: u64) -> StepKeys {
     every(Every {
         steps: Some(n),
         ..Every::default()
     })
 }
 
-fn step_end(step: u64) -> TrainingEvent {
+pub(super) fn step_end(step: u64) -> TrainingEvent {
     TrainingEvent {
         kind: "step-end".into(),
         step: Some(step),
@@ -41,7 +41,7 @@ fn phase_begin(phase: &str, step: u64) -> TrainingEvent {
 }
 
 /// The steps at which it fires when these steps end one after the other.
-fn steps_fired(trigger: &mut Trigger, steps: impl IntoIterator<Item = u64>) -> Vec<u64> {
+pub(super) fn steps_fired(trigger: &mut Trigger, steps: impl IntoIterator<Item = u64>) -> Vec<u64> {
     steps
         .into_iter()
         .flat_map(|step| fires(&trigger.training(Some(1), &step_end(step), step)))
@@ -49,7 +49,7 @@ fn steps_fired(trigger: &mut Trigger, steps: impl IntoIterator<Item = u64>) -> V
         .collect()
 }
 
-fn because(outcome: &Outcome) -> &str {
+pub(super) fn because(outcome: &Outcome) -> &str {
     match outcome {
         Outcome::Skip { because, .. } | Outcome::Done { because } => because,
         Outcome::Fire(_) => panic!("it fired"),
@@ -364,114 +364,4 @@ fn an_aim_whose_hold_never_comes_is_taken_when_training_goes_on() {
     // Events of a hook that does not know epochs tell by the step.
     next.epoch = None;
     assert_eq!(waiting.next_deadline_ns(), Some(HOLD_GRACE_NS));
-}
-
-#[test]
-fn a_moment_in_time_comes_once_and_a_period_again_and_again_without_a_burst() {
-    let nanos = |nanos| Some(Span(Duration::from_nanos(nanos)));
-    let mut once = Trigger::new(
-        7,
-        RULE,
-        &at(Moment {
-            time: nanos(50),
-            ..Moment::default()
-        }),
-        None,
-        None,
-    )
-    .unwrap();
-    assert!(once.tick(500).is_empty(), "it has not started");
-    once.start(100);
-    assert_eq!(once.next_deadline_ns(), Some(150));
-    assert!(once.tick(149).is_empty());
-    let outcomes = once.tick(150);
-    assert_eq!(fires(&outcomes), [Place::default()]);
-    assert!(matches!(outcomes[1], Outcome::Done { .. }));
-    assert_eq!(once.next_deadline_ns(), None);
-    assert!(once.tick(999).is_empty());
-
-    let keys = every(Every {
-        time: nanos(10),
-        ..Every::default()
-    });
-    let mut again = Trigger::new(7, RULE, &keys, None, None).unwrap();
-    again.start(100);
-    for due in [110, 120, 130] {
-        assert_eq!(again.next_deadline_ns(), Some(due));
-        assert!(again.tick(due - 1).is_empty());
-        assert_eq!(fires(&again.tick(due)).len(), 1);
-    }
-    // Stopped from 131 to 175: one occasion, and then in step again.
-    assert_eq!(fires(&again.tick(175)).len(), 1);
-    assert!(again.tick(176).is_empty());
-    assert_eq!(again.next_deadline_ns(), Some(180));
-    assert_eq!(again.aim_text(), crate::plan::aim(&keys));
-    assert!(!again.aim_text().is_empty());
-}
-
-#[test]
-fn an_occasion_without_a_place_happens_at_once_or_not_at_all() {
-    let mut now = Trigger::new(7, RULE, &StepKeys::default(), None, None).unwrap();
-    assert!(now.line("x").is_empty());
-    assert_eq!(fires(&now.start(5)).len(), 1);
-    assert!(now.is_done());
-
-    let mut keys = StepKeys {
-        probability: Some(Percent(0.0)),
-        ..StepKeys::default()
-    };
-    let mut never = Trigger::new(7, RULE, &keys, None, None).unwrap();
-    let outcomes = never.start(5);
-    assert!(because(&outcomes[0]).contains("probability"));
-    assert!(because(&outcomes[1]).contains("only occasion was not taken"));
-    assert!(never.is_done());
-
-    keys.probability = Some(Percent(100.0));
-    let mut always = Trigger::new(7, RULE, &keys, None, None).unwrap();
-    assert_eq!(fires(&always.start(5)).len(), 1);
-}
-
-#[test]
-fn a_chance_takes_about_its_share_of_the_occasions() {
-    let mut keys = every_steps(1);
-    keys.probability = Some(Percent(25.0));
-    let mut trigger = trigger(&keys, None);
-    let taken = steps_fired(&mut trigger, 1..=2000).len();
-    // 500 ± 5 standard errors of 19.4.
-    assert!((403..598).contains(&taken), "{taken} of 2000");
-}
-
-#[test]
-fn an_end_before_the_start_or_after_the_end_starts_no_clock() {
-    let keys = StepKeys {
-        after: Some(After {
-            injection: "first".into(),
-            plus: None,
-        }),
-        ..StepKeys::default()
-    };
-    let mut trigger = Trigger::new(7, RULE, &keys, None, None).unwrap();
-    assert!(trigger.ended("first", 10).is_empty());
-    trigger.start(20);
-    assert!(trigger.tick(30).is_empty());
-    assert_eq!(fires(&trigger.ended("first", 40)).len(), 1);
-    assert!(trigger.ended("first", 50).is_empty());
-}
-
-#[test]
-fn a_line_before_the_start_is_not_heard_and_each_rule_of_a_job_hears_events_without_a_rank() {
-    let keys = at(Moment {
-        log: Some("saved".into()),
-        ..Moment::default()
-    });
-    let mut line = Trigger::new(7, RULE, &keys, None, None).unwrap();
-    assert!(line.line("saved").is_empty());
-    line.start(0);
-    assert_eq!(fires(&line.line("saved")).len(), 1);
-
-    let mut ranked = trigger(&every_steps(1), None);
-    assert_eq!(fires(&ranked.training(None, &step_end(1), 0)).len(), 1);
-    let mut any = Trigger::new(7, RULE, &every_steps(1), None, None).unwrap();
-    any.start(0);
-    assert_eq!(fires(&any.training(Some(3), &step_end(1), 0)).len(), 1);
 }
