@@ -120,7 +120,7 @@ pub fn prove(seeds: usize, clean: usize, first_seed: usize, jobs: usize) -> Proo
         trials.extend(of(seeds / 2).map(|seed| Trial::Moved(bug, seed)));
     }
     trials.extend(of(clean).map(Trial::Clean));
-    let named = each(jobs, &trials, |trial| named(trial));
+    let named = each(jobs, &trials, named);
     let mut table: BTreeMap<(&str, String), usize> = BTreeMap::new();
     let (mut wrong, mut alarms, mut right) = (Vec::new(), Vec::new(), 0);
     for (trial, answer) in trials.iter().zip(&named) {
