@@ -9,6 +9,7 @@ mod conclude;
 pub mod ettr;
 pub mod expect;
 mod figures;
+mod hang;
 pub mod landing;
 mod ledger;
 pub mod lineage;
