@@ -11,6 +11,7 @@ pub mod ettr;
 pub mod expect;
 mod figures;
 pub mod interval;
+mod hang;
 pub mod landing;
 mod ledger;
 pub mod lineage;
