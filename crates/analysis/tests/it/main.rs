@@ -13,6 +13,7 @@ mod kills;
 mod laws;
 mod models;
 mod real;
+mod rows;
 mod runs;
 mod scenarios;
 mod sim;
