@@ -45,7 +45,7 @@ __all__ = [
 
 def install(supervisor: bool = False) -> None:
     """Observes this process without its help: renames of checkpoints, its exit. Connects at once. The boot file calls it."""
-    from . import exits, patches
+    from . import exits, imports, patches
     from .connection import hook
 
     if supervisor:
@@ -56,4 +56,16 @@ def install(supervisor: bool = False) -> None:
     if hook.live:
         if not supervisor:
             patches.install()
+            imports.after("torch", _torch)
         exits.install()
+
+
+def _torch(module: object) -> None:
+    from .connection import hook
+
+    try:
+        from . import pytorch
+
+        pytorch.install(module)
+    except Exception as error:
+        hook.warn_once("torch", f"PyTorch's steps and phases are not observed: {error!r}")

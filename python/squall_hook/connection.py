@@ -43,6 +43,8 @@ class Hook:
         self._supervisor = False
         self._rank: Optional[int] = None
         self.phases: List[str] = []
+        # Called with the phase in the thread that is about to be held.
+        self.before_hold: Optional[Callable[[str], None]] = None
         self._warned: Set[str] = set()
         self._fired: Deque[str] = deque(maxlen=1024)
         self._link: Optional[link.Link] = None
@@ -68,6 +70,11 @@ class Hook:
     def live(self) -> bool:
         """Whether an agent listens, as far as is known."""
         return self._state == LIVE
+
+    @property
+    def said(self) -> int:
+        """A number that changes whenever something is said."""
+        return self._seq + self._dropped
 
     @property
     def silent(self) -> bool:
@@ -113,6 +120,8 @@ class Hook:
             self._hold(arm, step, epoch)
 
     def _hold(self, arm: wire.Arm, step: Optional[int], epoch: Optional[int]) -> None:
+        if self.before_hold is not None:
+            self.before_hold(arm.phase)
         body = {"id": arm.id, "step": step, "epoch": epoch, "phase": arm.phase}
         self._ask(arm.id, wire.line("hold", body))
 

@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from . import progress
 from .connection import hook
-from .wire import member
+from .wire import member, shortened
 
 PHASE = "exit"
 _NONE = object()
@@ -81,6 +81,14 @@ def code() -> Optional[int]:
     return 0 if ended else None
 
 
+def _error() -> Optional[str]:
+    """The exception that ends the process, in one line."""
+    error = getattr(sys, "last_value", None)
+    if error is None:
+        return None
+    return shortened(f"{type(error).__name__}: {error}".splitlines()[0], 512)[0]
+
+
 def _at_exit() -> None:
     try:
         # A forked child that leaves through here says nothing unless it spoke before.
@@ -88,7 +96,7 @@ def _at_exit() -> None:
             return
         value = code()
         step, epoch = progress.at()
-        hook.event("exit", ',"code":null' if value is None else member("code", value))
+        hook.event("exit", (',"code":null' if value is None else member("code", value)) + member("because", _error()))
         hook.hold_point(PHASE, step, epoch)
         hook.close()
     except Exception:

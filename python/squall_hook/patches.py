@@ -13,7 +13,7 @@ import stat
 import sys
 from typing import Any, Callable, Optional, Tuple
 
-from . import progress
+from . import progress, resume
 from .connection import hook
 from .wire import member
 
@@ -68,6 +68,12 @@ def renamed(target: str) -> None:
     hook.hold_point("checkpoint-renamed", step, epoch)
 
 
+def visible(path: str) -> None:
+    """A file that was saved under its final name counts as renamed."""
+    resume.note(path)
+    renamed(path)
+
+
 class Rename:
     """Stands for `os.rename` or `os.replace`.
 
@@ -87,7 +93,7 @@ class Rename:
             return self.__wrapped__(*args, **keywords)
         written(*paths)
         result = self.__wrapped__(*args, **keywords)
-        renamed(paths[1])
+        visible(paths[1])
         return result
 
     def __reduce__(self) -> str:

@@ -6,7 +6,7 @@ A checkpoint block may name its own, for the thread it runs in.
 from __future__ import annotations
 
 import threading
-from typing import Optional, Tuple
+from typing import Optional, Set, Tuple
 
 
 class _Local(threading.local):
@@ -15,6 +15,12 @@ class _Local(threading.local):
 
 step: Optional[int] = None
 epoch: Optional[int] = None
+# The last epoch that was reported as complete.
+ended: Optional[int] = None
+# The last step that was reported without the script's help.
+counted: Optional[int] = None
+# What the script says by itself: "step", "epoch", "phase", "samples", "loaded", "final".
+told: Set[str] = set()
 local = _Local()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Dict, Iterable, Mapping, Optional, Type, Union
 
-from . import patches, progress, requests, wire
+from . import patches, progress, requests, tensors, wire
 from .connection import hook
 from .digest import Entry, parameter_digest
 from .wire import member
@@ -47,10 +47,13 @@ def step(
 ) -> None:
     """A step is complete; without its number it is the one after the last. Hold point `step-end`."""
     try:
+        first = "step" not in progress.told
+        progress.told.add("step")
         if step is None:
             step = (progress.step or 0) + 1
+        seen = first and progress.counted == step
         progress.note(step, epoch)
-        if hook.silent:
+        if hook.silent or seen:
             return
         epoch = progress.epoch
         body = member("step", step) + member("epoch", epoch) + member("loss", loss) + member("samples", samples)
@@ -62,10 +65,16 @@ def step(
 def epoch_end(epoch: Optional[int] = None, step: Optional[int] = None, loss: Any = None) -> None:
     """An epoch is complete; to be called before its checkpoint begins. Hold point `epoch-end`."""
     try:
+        first = "epoch" not in progress.told
+        progress.told.add("epoch")
         if epoch is None:
-            epoch = (progress.epoch or 0) + 1
+            epoch = (progress.ended if progress.ended is not None else progress.epoch or 0) + 1
+        seen = first and progress.ended == epoch
         progress.note(step, epoch)
+        progress.ended = epoch
         step = progress.step
+        if seen:
+            return
         _reach("epoch-end", "epoch-end", member("step", step) + member("epoch", epoch) + member("loss", loss), step, epoch)
         requests.epoch_is_over(step, epoch)
     except Exception:
@@ -82,6 +91,7 @@ class phase:
 
     def __enter__(self) -> "phase":
         try:
+            progress.told.add("phase")
             progress.note(self._step, self._epoch)
             if not hook.silent:
                 self._step, self._epoch = progress.at(self._step, self._epoch)
@@ -146,6 +156,7 @@ class checkpoint:
 def checkpoint_loaded(step: int, epoch: Optional[int] = None, path: Any = None) -> None:
     """Training goes on from a state in which `step` steps are complete; 0 is from scratch."""
     try:
+        progress.told.add("loaded")
         progress.note(step, epoch)
         where = None if path is None else str(path)
         hook.event("checkpoint-loaded", member("step", step) + member("epoch", epoch) + member("path", where))
@@ -156,6 +167,7 @@ def checkpoint_loaded(step: int, epoch: Optional[int] = None, path: Any = None) 
 def sample_ids(ids: Iterable[int], step: Optional[int] = None, epoch: Optional[int] = None) -> None:
     """The samples this rank consumed in a step. A list longer than a line goes out as several events of that step."""
     try:
+        progress.told.add("samples")
         if hook.silent:
             return
         step, epoch = progress.at(step, epoch)
@@ -170,7 +182,8 @@ def final_parameters(
 ) -> Optional[str]:
     """Reports the digest of the model's parameters and returns it.
 
-    `parameters` is that digest, or a mapping from name to (dtype, shape, bytes), or (name, dtype, shape, bytes) entries.
+    `parameters` is that digest; or a mapping from name to a tensor, an array or (dtype, shape, bytes), such as a
+    `state_dict`; or (name, dtype, shape, bytes) entries.
     """
     try:
         if isinstance(parameters, str):
@@ -178,9 +191,10 @@ def final_parameters(
             if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
                 raise ValueError("not a SHA-256 in hex")
         elif isinstance(parameters, Mapping):
-            digest = parameter_digest((name, *rest) for name, rest in parameters.items())
+            digest = parameter_digest(tensors.entries(parameters))
         else:
             digest = parameter_digest(parameters)
+        progress.told.add("final")
         hook.event("final-parameters", member("digest", digest) + member("step", progress.at(step)[0]))
         return digest
     except Exception as error:

@@ -10,6 +10,7 @@ const GENERATED: &[(&[&str], &str)] = &[
     (&["schema"], "schema/experiment.json"),
     (&["schema", "report"], "schema/report.json"),
     (&["schema", "policy"], "schema/policy.json"),
+    (&["schema", "patterns"], "schema/patterns.json"),
     (
         &["faults", "--format", "markdown"],
         "docs/reference/faults.md",

@@ -1,4 +1,4 @@
-//! The project's own verbs: `cargo xtask demo | test | crash | prove | page | bench | docs`.
+//! The project's own verbs: `cargo xtask demo | test | crash | prove | torch | keras | page | bench | docs`.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
@@ -11,10 +11,16 @@ mod command;
 mod crash;
 mod demo;
 mod docs;
+mod interval;
+mod keras;
+mod launcher;
 mod needs;
 mod page;
 mod prove;
+mod report;
 mod test;
+mod torch;
+mod venv;
 
 use anyhow::Result;
 use std::process::ExitCode;
@@ -26,6 +32,9 @@ The project's own verbs:
   cargo xtask crash --matrix [--full]     the crash matrix: fault × journal boundary × cause
   cargo xtask crash --trials N [--seed S] random kills, half at fail points, half from a timer
   cargo xtask prove [aim|bugs|clean|naming] [--count N]  many runs: kills land where aimed, bugs are found and named, clean kills are not
+  cargo xtask torch                       real PyTorch under torchrun survives three kills, bit for bit (makes a virtual environment)
+  cargo xtask torch --launcher N          how often torchrun's own restart fails with its own settings, with its interval
+  cargo xtask keras                       a Keras script that ends itself every ten epochs: without checkpoints, and with
   cargo xtask page                        the report's page in a browser; renews the pictures in docs/images
   cargo xtask bench [NAME] [--format json]  interleaved runs, medians, ratios; exit 1 when a goal is missed
   cargo xtask docs [--check]              writes schemas and reference (or fails when they have drifted)";
@@ -38,6 +47,8 @@ fn main() -> ExitCode {
         Some("test") => test::run(rest),
         Some("crash") => crash::run(rest),
         Some("prove") => prove::run(rest),
+        Some("torch") => torch::run(rest),
+        Some("keras") => keras::run(rest),
         Some("page") => page::run(rest),
         Some("bench") => bench::run(rest),
         Some("docs") => docs::run(rest),

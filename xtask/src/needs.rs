@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 /// A program and the Debian package that brings it.
 const NEEDS: &[(&str, &str)] = &[
     ("python3", "python3"),
+    ("gcc", "gcc"),
+    ("readelf", "binutils"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("unshare", "util-linux"),

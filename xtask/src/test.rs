@@ -49,6 +49,16 @@ const PARTS: &[Part] = &[
         run: boot_unit,
     },
     Part {
+        name: "torch",
+        what: "real PyTorch under torchrun survives three kills",
+        run: torch,
+    },
+    Part {
+        name: "keras",
+        what: "a Keras script that ends itself, without checkpoints and with",
+        run: keras,
+    },
+    Part {
         name: "crash",
         what: "the crash matrix's regular cells and 100 random trials",
         run: crash,
@@ -139,6 +149,14 @@ fn boot_unit() -> Result<bool> {
         &["verify", "--man=no", "packaging/squall-recover.service"],
         "debug",
     ))
+}
+
+fn torch() -> Result<bool> {
+    crate::torch::run(&[])
+}
+
+fn keras() -> Result<bool> {
+    crate::keras::run(&[])
 }
 
 fn crash() -> Result<bool> {

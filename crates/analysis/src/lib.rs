@@ -19,6 +19,7 @@ mod log;
 pub mod models;
 pub mod num;
 mod pair;
+pub mod past;
 pub mod projection;
 pub mod recovery;
 pub mod render;

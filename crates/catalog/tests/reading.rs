@@ -17,13 +17,18 @@ method:
 ";
 
 fn experiment(step: &str) -> String {
-    format!("{HEAD}  - {}\n", step.trim_start_matches("- "))
+    format!("{HEAD}  - {step}\n")
 }
 
 #[test]
 fn the_example_of_every_fault_is_read_planned_and_valid() {
     let validator = jsonschema::draft202012::new(&schema::<Faults>()).expect("a schema");
     for info in Faults::kinds() {
+        assert!(
+            info.example.starts_with(&format!("{}: ", info.kind)),
+            "the step alone, without the dash of its list: {}",
+            info.example
+        );
         let text = experiment(info.example);
         let loaded = read::<Faults>(&text, info.kind)
             .unwrap_or_else(|all| panic!("{}", render(&all, &text, info.kind)));

@@ -32,11 +32,13 @@ pub(crate) enum Command {
     Runs(Runs),
     /// Show the report of a run
     Report(Report),
+    /// Say what past jobs lost, from their logs and Slurm's accounting; touches nothing
+    Ettr(Ettr),
     /// List the faults, or explain one
     Faults(Faults),
     /// Say what this host can do, and what it lacks for which faults
     Doctor(Plain),
-    /// Print the JSON schema of the experiment file, the report or the policy file
+    /// Print the JSON schema of the experiment file, the report, the policy file or the pattern file
     Schema(Schema),
     #[command(hide = true)]
     Guard(Inner),
@@ -149,6 +151,19 @@ pub(crate) struct Report {
     pub(crate) format: ReportFormat,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Ettr {
+    /// Logs of jobs, one a job, and what `sacct --parsable2 --duplicates` printed
+    #[arg(required = true)]
+    pub(crate) logs: Vec<PathBuf>,
+    /// What lines of the logs mean: a pattern file
+    #[arg(long)]
+    pub(crate) patterns: Option<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
 /// How to print the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CatalogueFormat {
@@ -185,6 +200,8 @@ pub(crate) enum SchemaOf {
     Report,
     /// The policy file
     Policy,
+    /// The pattern file of `squall ettr`
+    Patterns,
 }
 
 #[derive(Debug, Args)]

@@ -2,11 +2,22 @@
 //!
 //! Parses arguments, prints, exits. All logic lives in the crates below.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the one crate that prints"
-)]
+
+// In place of the standard library's, which panic when nobody reads any more (`squall faults | head`): the one crate
+// that prints must not end a run because of that.
+macro_rules! print {
+    ($($it:tt)*) => { $crate::output::put(&mut std::io::stdout(), format_args!($($it)*)) };
+}
+macro_rules! println {
+    () => { print!("\n") };
+    ($($it:tt)*) => { print!("{}\n", format_args!($($it)*)) };
+}
+macro_rules! eprint {
+    ($($it:tt)*) => { $crate::output::put(&mut std::io::stderr(), format_args!($($it)*)) };
+}
+macro_rules! eprintln {
+    ($($it:tt)*) => { eprint!("{}\n", format_args!($($it)*)) };
+}
 
 mod arguments;
 mod command;
@@ -28,6 +39,7 @@ fn main() -> ExitCode {
         Command::Undo(undo) => command::undo::run(&undo),
         Command::Runs(runs) => command::runs::run(&runs),
         Command::Report(report) => command::report::run(&report),
+        Command::Ettr(ettr) => command::ettr::run(&ettr),
         Command::Faults(faults) => command::faults::run(&faults),
         Command::Doctor(doctor) => command::doctor::run(&doctor),
         Command::Schema(schema) => command::schema::run(&schema),

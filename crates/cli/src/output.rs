@@ -5,6 +5,11 @@ use squall_model::exit::Exit;
 use std::fmt;
 use std::io::IsTerminal;
 
+/// Prints. Without a reader there is nobody to tell, and nothing to stop for.
+pub(crate) fn put(to: &mut dyn std::io::Write, text: fmt::Arguments<'_>) {
+    to.write_fmt(text).unwrap_or_default();
+}
+
 /// A command that could not do its work: what was attempted, why it could not be, what to type next.
 #[derive(Debug)]
 pub(crate) struct Failure {

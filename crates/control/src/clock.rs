@@ -3,11 +3,7 @@
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-/// Boot-time clock, in nanoseconds.
-pub fn boot_ns() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    (now.tv_sec as u64) * 1_000_000_000 + now.tv_nsec as u64
-}
+pub use squall_faults::sys::clock::boot_ns;
 
 /// CPU time this process has used, in nanoseconds.
 pub(crate) fn own_cpu_ns() -> u64 {
@@ -17,9 +13,7 @@ pub(crate) fn own_cpu_ns() -> u64 {
 
 /// This boot's identity; empty when it cannot be read.
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
+    squall_faults::sys::process::boot_id().unwrap_or_default()
 }
 
 /// UTC now, RFC 3339, to the millisecond.

@@ -118,11 +118,21 @@ impl Change {
     }
 }
 
+fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes
+        .chunks(ZEROS.len())
+        .all(|part| *part == ZEROS[..part.len()])
+}
+
 impl Range {
     /// Tells what `current` is, given the original from the backup. `current` is shorter where the file ends.
     pub fn holds(&self, current: &[u8], original: &[u8]) -> Holds {
         if current == original {
             return Holds::Original;
+        }
+        if self.change == Change::Zero && current.len() == original.len() && is_zero(current) {
+            return Holds::Damage;
         }
         let damage = self.change.damage(original);
         if current == damage {
@@ -166,7 +176,14 @@ pub fn open(path: &Path, write: bool) -> io::Result<File> {
 
 /// Reads up to `length` bytes at `at`; fewer where the file ends.
 pub fn read_range(file: &File, at: u64, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    let mut bytes = Vec::new();
+    read_range_into(file, at, length, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same into a buffer that is used again and again: fresh memory for each range costs the kernel more than reading it.
+pub fn read_range_into(file: &File, at: u64, length: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.resize(usize::try_from(length).map_err(io::Error::other)?, 0);
     let mut filled = 0;
     while filled < bytes.len() {
         match file.read_at(&mut bytes[filled..], at + filled as u64) {
@@ -177,7 +194,7 @@ pub fn read_range(file: &File, at: u64, length: u64) -> io::Result<Vec<u8>> {
         }
     }
     bytes.truncate(filled);
-    Ok(bytes)
+    Ok(())
 }
 
 /// Makes the backup in `folder`: data and manifest, synced, read again and compared.
@@ -224,9 +241,9 @@ pub fn make(file: &File, path: &Path, plans: &[Plan], folder: &Path) -> io::Resu
     let mut out = private(&folder.join(MANIFEST))?;
     out.write_all(&serde_json::to_vec(&manifest).map_err(io::Error::other)?)?;
     out.sync_all()?;
-    File::open(folder)?.sync_all()?;
-    if let Some(parent) = folder.parent() {
-        File::open(parent)?.sync_all()?;
+    // Up to the run's folder, whose own name the journal has made durable.
+    for folder in folder.ancestors().take(3) {
+        File::open(folder)?.sync_all()?;
     }
     verify(folder, &manifest)?;
     Ok(manifest)
@@ -282,14 +299,21 @@ impl Data {
 
     /// The original bytes of a range, checked.
     pub fn original(&self, range: &Range) -> io::Result<Vec<u8>> {
-        let bytes = read_range(&self.0, range.backup_at, range.length)?;
-        if digest(&bytes) != range.original {
+        let mut bytes = Vec::new();
+        self.original_into(range, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same into a buffer that is used again and again.
+    pub fn original_into(&self, range: &Range, bytes: &mut Vec<u8>) -> io::Result<()> {
+        read_range_into(&self.0, range.backup_at, range.length, bytes)?;
+        if digest(bytes) != range.original {
             return Err(io::Error::other(format!(
                 "the backup of the range at {} does not check",
                 range.at
             )));
         }
-        Ok(bytes)
+        Ok(())
     }
 }
 

@@ -49,7 +49,7 @@ impl FaultKind for CpuPressure {
         requires: "nothing",
         after_kill: "the kernel, at once: the burner ends with the input that its starter held",
         targets: &["host"],
-        example: "- cpu-pressure: {target: {host: true}, load: 80%, cores: 2, for: 30s}",
+        example: "cpu-pressure: {target: {host: true}, load: 80%, cores: 2, for: 30s}",
     };
 }
 

@@ -165,8 +165,11 @@ impl Journal {
             rustix::fs::RenameFlags::NOREPLACE,
         )
         .map_err(io_error("create", &path))?;
-        let folder = File::open(run_dir).map_err(io_error("open", run_dir))?;
-        folder.sync_all().map_err(io_error("sync", run_dir))?;
+        // The run's own name too: after a power cut it must be found where recovery looks.
+        for folder in [Some(run_dir), run_dir.parent()].into_iter().flatten() {
+            let open = File::open(folder).map_err(io_error("open", folder))?;
+            open.sync_all().map_err(io_error("sync", folder))?;
+        }
         Journal::load(file, path, writer)
     }
 
@@ -193,7 +196,7 @@ impl Journal {
 
     fn load(file: File, path: PathBuf, writer: Writer) -> Result<Journal, JournalError> {
         let length = file.metadata().map_err(io_error("read", &path))?.size();
-        let mut bytes = vec![0; usize::try_from(length.min(2 * SIZE_MAX)).unwrap_or(0)];
+        let mut bytes = vec![0; usize::try_from(length.min(SIZE_MAX)).unwrap_or(0)];
         file.read_exact_at(&mut bytes, 0)
             .map_err(io_error("read", &path))?;
         let decoded = codec::decode(&bytes, &path)?;

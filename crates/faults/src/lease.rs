@@ -280,4 +280,58 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(read(&folder).unwrap(), None);
     }
+
+    #[test]
+    fn a_lease_runs_for_its_term_from_now_on_this_boot() {
+        let before = clock::boot_ns();
+        let mut lease = Lease::starting_now(RunId("r".into()), Duration::from_secs(60)).unwrap();
+        assert_eq!(lease.version, VERSION);
+        let term = 60_000_000_000;
+        let within = before + term..=clock::boot_ns() + term;
+        assert!(within.contains(&lease.deadline_boot_ns));
+        assert!(
+            matches!(lease.standing().unwrap(), Standing::Live { left } if left > Duration::from_secs(1))
+        );
+        lease.renew(Duration::MAX);
+        assert_eq!(lease.deadline_boot_ns, u64::MAX);
+        lease.deadline_boot_ns = 1;
+        assert!(lease.standing().unwrap().is_abandoned());
+    }
+
+    #[test]
+    fn a_lease_fills_its_file_at_most() {
+        let named = |letters: usize| Lease {
+            run: RunId("r".repeat(letters)),
+            ..lease()
+        };
+        let bare = serde_json::to_vec(&named(0)).unwrap().len();
+        let most = SIZE - bare - 16 - 2;
+        let bytes = encode(&named(most)).unwrap();
+        assert_eq!(decode(&bytes).unwrap().unwrap(), named(most));
+        for letters in [most + 1, most + 1000] {
+            assert!(encode(&named(letters)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_lease_that_is_newer_damaged_or_unreadable_is_none_of_them_a_missing_one() {
+        let folder = std::env::temp_dir().join(format!("squall-leases-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(FILE_NAME);
+        let newer = encode(&Lease {
+            version: 7,
+            ..lease()
+        });
+        std::fs::write(&path, newer.unwrap()).unwrap();
+        assert!(matches!(
+            read(&folder),
+            Err(LeaseError::Newer { found: 7, .. })
+        ));
+        std::fs::write(&path, b"{}\n0\n").unwrap();
+        assert!(matches!(read(&folder), Err(LeaseError::Damaged { .. })));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(matches!(read(&folder), Err(LeaseError::Io { .. })));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -54,7 +54,7 @@ impl FaultKind for MemoryPressure {
         requires: "as much available memory as it takes",
         after_kill: "the kernel, at once: the burner ends with the input that its starter held",
         targets: &["host"],
-        example: "- memory-pressure: {target: {host: true}, size: 256MiB, for: 30s}",
+        example: "memory-pressure: {target: {host: true}, size: 256MiB, for: 30s}",
     };
 }
 

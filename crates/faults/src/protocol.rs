@@ -90,8 +90,6 @@ pub enum FromAgent {
     },
     /// `boot_ns`: the agent's boot-time clock when it happened.
     Event { boot_ns: u64, body: Box<Body> },
-    /// A line of the workload's output; sent only for log-line probes that asked for it, rate-limited.
-    Line { boot_ns: u64, text: String },
     /// The request could not be served.
     Refused {
         request: String,

@@ -168,6 +168,11 @@ pub fn recover_run(run_dir: &Path, force: bool) -> Result<Recovered, RecoverErro
         .into_inner()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     drop_backups(&journal)?;
+    crate::agent::hook::place::remove_left(&run.0).map_err(|source| RecoverError::Io {
+        action: "remove the hook's socket of",
+        path: run_dir.to_owned(),
+        source,
+    })?;
     journal.close()?;
     Ok(Recovered {
         run,

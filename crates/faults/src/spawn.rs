@@ -49,12 +49,7 @@ pub fn start(run_dir: &Path, start: &Start) -> io::Result<Connection> {
         None,
     )?;
     let (line, guard_end) = wire::pair()?;
-    let logs = run_dir.join("logs");
-    std::fs::create_dir_all(&logs)?;
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(logs.join("guard.log"))?;
+    let log = crate::state_dir::open_log(&run_dir.join("logs/guard.log"))?;
     let options = crate::guard::Options {
         run: start.run.clone(),
         run_dir: run_dir.to_owned(),

@@ -1,7 +1,8 @@
 //! Where state lives: one folder per user, modes 0700 and 0600, never beside what a fault acts on.
 
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The state folder: `$SQUALL_STATE_DIR`, else `/var/lib/squall` (root), else `$XDG_STATE_HOME/squall`, else `~/.local/state/squall`. `None` without any of these.
@@ -37,6 +38,18 @@ pub fn create_private(folder: &Path) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(folder)
+}
+
+/// Opens a log of the state for appending, made with mode 0600 where it is missing.
+pub fn open_log(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        create_private(folder)?;
+    }
+    File::options()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Creates the state folder, or checks that it is ours and closed to others.

@@ -414,3 +414,6 @@ impl RunState {
 pub fn default_time_limit() -> Span {
     Span(std::time::Duration::from_secs(3600))
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,6 +54,7 @@ pub struct LogEvent {
 #[derive(Debug, Clone)]
 pub struct Matcher {
     patterns: Vec<(String, Regex)>,
+    time: Option<Regex>,
 }
 
 impl Matcher {
@@ -67,7 +68,26 @@ impl Matcher {
             .map(|it| Ok((it.event.clone(), Regex::new(&it.pattern)?)));
         Ok(Matcher {
             patterns: compiled.collect::<Result<_, regex::Error>>()?,
+            time: None,
         })
+    }
+
+    /// Compiles the patterns of a file, that of the time included.
+    ///
+    /// # Errors
+    /// When one is no regular expression.
+    pub fn of(file: &PatternFile) -> Result<Matcher, regex::Error> {
+        let time = file.time.as_ref().map(|time| Regex::new(&time.pattern));
+        Ok(Matcher {
+            time: time.transpose()?,
+            ..Matcher::new(&file.events)?
+        })
+    }
+
+    /// The part of a line that says when it was written.
+    pub fn time<'l>(&self, line: &'l str) -> Option<&'l str> {
+        let found = self.time.as_ref()?.captures(line)?;
+        Some(found.name("time")?.as_str())
     }
 
     /// The training events that a line is.

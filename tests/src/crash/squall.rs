@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
 use super::cgroups::Cgroups;
@@ -48,13 +48,24 @@ impl Squall {
     /// The binary beside this one, as one build leaves them.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When it is not there, or was built by itself and so without crash points.
     pub fn beside_us() -> anyhow::Result<PathBuf> {
+        const BUILD: &str = "build everything with `cargo build --workspace --all-targets`";
         let ours = std::env::current_exe()?;
         let folders = ours.ancestors().skip(1).take(2);
-        folders.map(|folder| folder.join("squall")).find(|path| path.is_file()).with_context(|| {
-            format!("there is no squall near {}; build everything with `cargo build --workspace --all-targets`", ours.display())
-        })
+        let found = folders
+            .map(|folder| folder.join("squall"))
+            .find(|path| path.is_file());
+        let found = found
+            .with_context(|| format!("there is no squall near {}; {BUILD}", ours.display()))?;
+        let bytes = fs::read(&found)?;
+        let has_points = String::from_utf8_lossy(&bytes).contains("SQUALL_CRASH_SOCKET");
+        ensure!(
+            has_points,
+            "{} was built without crash points; {BUILD}",
+            found.display()
+        );
+        Ok(found)
     }
 
     fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {

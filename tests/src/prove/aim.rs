@@ -15,7 +15,7 @@ use crate::product::{Desk, PhaseLog, Report};
 /// Kills in one run.
 const IN_ONE_RUN: usize = 10;
 /// The epoch of the first kill: by then the method is armed.
-const FIRST_EPOCH: u64 = 12;
+const FIRST_EPOCH: u64 = 30;
 
 /// One aim with what came of it.
 struct Kill {
@@ -53,20 +53,27 @@ fn one_run(numbers: &[usize]) -> Vec<Kill> {
     let places: Vec<Place> = places
         .map(|(index, number)| Place::nth(*number, FIRST_EPOCH + 2 * index as u64))
         .collect();
-    let outcome = watch(&places);
-    let judge = |(index, place): (usize, Place)| {
+    let outcome = watch(&places, 4);
+    let judge = |place: Place| {
         let miss = match &outcome {
-            Ok((report, log)) => miss(index, &place, numbers.len() as u32, report, log),
+            Ok(seen) => miss(&place, seen),
             Err(error) => Some(format!("{error:#}")),
         };
         let miss = miss.map(|why| format!("{} in epoch {}: {why}", place.name(), place.epoch));
         Kill { place, miss }
     };
-    places.into_iter().enumerate().map(judge).collect()
+    places.into_iter().map(judge).collect()
+}
+
+/// What Squall says and what really was.
+struct Seen {
+    said: String,
+    report: Report,
+    log: PhaseLog,
 }
 
 /// Runs one job that is killed at all these places, and reads where it really was.
-fn watch(places: &[Place]) -> anyhow::Result<(Report, PhaseLog)> {
+fn watch(places: &[Place], step_ms: u32) -> anyhow::Result<Seen> {
     let desk = Desk::new()?;
     let truth = desk.path().join("phases.log");
     let epochs = places.last().map_or(FIRST_EPOCH, |place| place.epoch) + 1;
@@ -77,41 +84,43 @@ fn watch(places: &[Place]) -> anyhow::Result<(Report, PhaseLog)> {
     let text = format!(
         "version: 1\ntitle: kills land where they are aimed at\nseed: 1\nbaseline: 50ms\n\
          workload:\n  training:\n    run: toy-trainer --out {{out}} --epochs {epochs} --steps-per-epoch {STEPS_PER_EPOCH} \
-         --step-sleep-ms 4 --max-restarts 99 --phase-log {}\nmethod:\n  - parallel:\n{}expect:\n  - completes: {{exit: 0}}\n",
+         --step-sleep-ms {step_ms} --max-restarts 99 --phase-log {}\nmethod:\n  - parallel:\n{}expect:\n  - completes: {{exit: 0}}\n",
         truth.display(),
         kills.concat()
     );
     let (ended, report) = desk.report_of(&text)?;
     ensure!(ended.code == Some(0), "{}\n{}", ended.told(), report.told());
-    Ok((report, PhaseLog::read(&truth)?))
+    let log = PhaseLog::read(&truth)?;
+    let (acts, lives) = (report.injections().len(), log.restarts() as usize);
+    ensure!(
+        acts == lives,
+        "{acts} injections, but {lives} restarts: {}\n{}",
+        ended.told(),
+        report.told()
+    );
+    Ok(Seen {
+        said: ended.told(),
+        report,
+        log,
+    })
 }
 
 /// Why this kill is a miss; none when it is not.
-fn miss(
-    index: usize,
-    place: &Place,
-    kills: u32,
-    report: &Report,
-    log: &PhaseLog,
-) -> Option<String> {
-    let restarts = log.restarts();
-    if restarts != kills {
-        return Some(format!("{kills} kills, but {restarts} restarts"));
-    }
-    let injection = report
-        .injections()
-        .iter()
-        .find(|it| aimed_at(&it["aimed"], place));
-    let Some(injection) = injection else {
-        return Some("the report knows of no such injection".into());
+fn miss(place: &Place, seen: &Seen) -> Option<String> {
+    let injections = seen.report.injections();
+    let Some(injection) = injections.iter().find(|it| aimed_at(&it["aimed"], place)) else {
+        return Some(format!("no such injection was made; the run {}", seen.said));
     };
     if injection["precision"] != "held" || injection["landed"] != "on-aim" {
         return Some(format!("it was not held: {}", injection["landed_words"]));
     }
-    if !place.was_the_end(log) {
-        let ended = log.last(place.rank, index as u32);
+    if !place.was_the_end(&seen.log) {
+        let lives = 0..seen.log.restarts();
+        let ends: Vec<_> = lives
+            .filter_map(|life| seen.log.last(place.rank, life))
+            .collect();
         return Some(format!(
-            "by the trainer's own log the rank ended after {ended:?}"
+            "by the trainer's own log the rank ended after {ends:?}"
         ));
     }
     None
@@ -144,7 +153,7 @@ fn once() -> anyhow::Result<()> {
         epoch: 10,
         step: None,
     };
-    let (report, log) = watch(std::slice::from_ref(&place))?;
+    let Seen { report, log, .. } = watch(std::slice::from_ref(&place), 15)?;
     ensure!(report.injections().len() == 1, "{}", report.told());
     ensure!(log.restarts() == 1, "{} restarts", log.restarts());
     ensure!(

@@ -10,7 +10,7 @@ use super::{Proof, each};
 use crate::product::Desk;
 
 /// The epoch of the earliest kill, and how many epochs they are spread over.
-const FIRST_EPOCH: usize = 7;
+const FIRST_EPOCH: usize = 25;
 const SPREAD: usize = 5;
 
 /// Kills a correct trainer `count` times, one kill a run, spread over ranks, phases, epochs and seeds.
@@ -50,7 +50,7 @@ fn place(number: usize) -> Place {
 fn same(number: usize) -> anyhow::Result<()> {
     let text = format!(
         "version: 1\ntitle: a clean kill changes nothing\nseed: {number}\nbaseline: 50ms\nworkload:\n  training:\n    \
-         run: toy-trainer --out {{out}} --epochs 13 --steps-per-epoch {STEPS_PER_EPOCH} --step-sleep-ms 4 --seed {number}\n    \
+         run: toy-trainer --out {{out}} --epochs 31 --steps-per-epoch {STEPS_PER_EPOCH} --step-sleep-ms 4 --seed {number}\n    \
          reference: true\nmethod:\n  - {}\nexpect:\n  - completes: {{exit: 0}}\n  \
          - same-result: {{as: reference, by: final-parameters}}\n",
         place(number).kill()

@@ -12,7 +12,7 @@ use crate::product::{Desk, PhaseLog};
 /// Kills in one run.
 const IN_ONE_RUN: u64 = 5;
 /// The step of the first kill, and steps between two.
-const FIRST: u64 = 100;
+const FIRST: u64 = 200;
 const APART: u64 = 24;
 
 /// Kills about `count` times by log lines alone. Kept is the promise that each kill happened and its distance is known.
@@ -69,7 +69,7 @@ fn one_run(seed: u64) -> anyhow::Result<Vec<i64>> {
         .collect();
     let text = format!(
         "version: 1\ntitle: kills by log lines\nseed: {seed}\nbaseline: 50ms\nworkload:\n  training:\n    \
-         run: env -u SQUALL_HOOK_SOCKET toy-trainer --out {{out}} --epochs 30 --steps-per-epoch {STEPS_PER_EPOCH} \
+         run: env -u SQUALL_HOOK_SOCKET toy-trainer --out {{out}} --epochs 42 --steps-per-epoch {STEPS_PER_EPOCH} \
          --step-sleep-ms 4 --max-restarts 99 --phase-log {}\n    events:\n      \
          - {{event: step-end, pattern: '^epoch (?P<epoch>\\d+) step (?P<step>\\d+) loss (?P<loss>\\S+)'}}\n      \
          - {{event: checkpoint-loaded, pattern: '^resumed from step (?P<step>\\d+)'}}\n\

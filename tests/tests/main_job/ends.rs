@@ -126,3 +126,27 @@ fn a_second_terminal_does_not_undo_a_live_run() {
         live.wait(Duration::from_secs(20))?.expect(13)
     });
 }
+
+#[test]
+fn a_run_goes_on_when_nobody_reads_what_it_says() {
+    alone(
+        "ends::a_run_goes_on_when_nobody_reads_what_it_says",
+        |desk| {
+            let mut sleeper = Spawned::sleeper()?;
+            let text = format!(
+                "version: 1\ntitle: nobody reads this\nbaseline: 50ms\nmethod:\n  \
+             - process-pause: {{target: {{pid: {}}}, for: 300ms}}\n",
+                sleeper.pid()
+            );
+            let file = desk.write("experiment.yaml", &text)?;
+            let (reader, writer) = std::io::pipe()?;
+            drop(reader);
+            let mut command = desk.command(&["run", &file.to_string_lossy(), "--yes"]);
+            command.stdout(writer.try_clone()?).stderr(writer);
+            let status = Spawned::start(&mut command)?.wait(LIMIT)?;
+            ensure!(status.code() == Some(0), "it ended with {status}");
+            ensure!(desk.report()?.injections()[0]["gone"] == "gone");
+            sleeper.end()
+        },
+    );
+}

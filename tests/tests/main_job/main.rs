@@ -82,7 +82,7 @@ fn short_demo() -> anyhow::Result<String> {
     shipped::changed(
         &shipped::text(shipped::DEMO)?,
         &[
-            ("--step-sleep-ms 6", "--steps-per-epoch 8 --step-sleep-ms 5"),
+            ("--step-sleep-ms 8", "--steps-per-epoch 8 --step-sleep-ms 7"),
             ("interval: 100ms", "interval: 20ms"),
             ("baseline: 300ms", "baseline: 50ms"),
         ],

@@ -36,6 +36,17 @@ impl Jump {
     }
 }
 
+/// How the attempt before a restart ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// All ranks said that they leave, after the same step.
+    Orderly,
+    /// A rank vanished without a word.
+    Vanished,
+    /// Ranks do not say when they leave, or records were dropped.
+    Unknown,
+}
+
 /// All clues of one restart.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Clues {
@@ -45,8 +56,9 @@ pub(super) struct Clues {
     pub(super) resumed: u64,
     /// Last step that the attempt before had completed.
     pub(super) completed: Option<u64>,
-    /// All ranks left by themselves after the same step.
-    pub(super) orderly: bool,
+    pub(super) stop: Stop,
+    /// No record was dropped, so that what is not told did not happen.
+    pub(super) whole: bool,
     /// A checkpoint of the step at which they left was put in place.
     pub(super) saved_at_stop: bool,
     /// The save of what was loaded had begun, and no event tells of its end though others' are told.
@@ -165,7 +177,8 @@ impl Place<'_> {
             attempt: self.index,
             resumed,
             completed,
-            orderly: self.orderly(),
+            stop: self.stop(),
+            whole: self.whole(),
             saved_at_stop: self
                 .before
                 .saved
@@ -186,8 +199,8 @@ impl Place<'_> {
         }
     }
 
-    /// Every rank of the attempt before said that it leaves, with the same code, after the same step.
-    fn orderly(&self) -> bool {
+    /// Orderly: every rank of the attempt before said that it leaves, with the same code, after the same step.
+    fn stop(&self) -> Stop {
         let ranks: BTreeSet<Option<u32>> = self.before.ranks.clone();
         let (mut left, mut codes) = (BTreeSet::new(), BTreeSet::new());
         let mut last = std::collections::BTreeMap::new();
@@ -206,7 +219,19 @@ impl Place<'_> {
             }
         }
         let ends: BTreeSet<Option<u64>> = last.into_values().collect();
-        !ranks.is_empty() && left == ranks && codes.len() == 1 && ends.len() == 1
+        let told = self.log.work.training.iter();
+        let told = told.clone().any(|seen| seen.event.kind == "exit");
+        if !ranks.is_empty() && left == ranks && codes.len() == 1 && ends.len() == 1 {
+            Stop::Orderly
+        } else if told && self.whole() {
+            Stop::Vanished
+        } else {
+            Stop::Unknown
+        }
+    }
+
+    fn whole(&self) -> bool {
+        crate::same_result::dropped_in_run(self.log) == 0
     }
 
     /// Whether the save of the loaded checkpoint was never finished, and the path that was loaded.
@@ -226,7 +251,7 @@ impl Place<'_> {
             let is_load = attempt == self.index && event.kind == "checkpoint-loaded";
             event.path.clone().filter(|_| is_load)
         });
-        (others && begun > renamed, path)
+        (others && begun > renamed && self.whole(), path)
     }
 
     /// The rank that tells of checkpoints; the lowest where nobody does.

@@ -1,6 +1,6 @@
 //! Each mistake against the clues of a restart. The six rules exclude each other where everything was told.
 
-use super::clues::Clues;
+use super::clues::{Clues, Stop};
 use super::made::Cmp;
 use super::{Mistake, Standing, Suspect};
 use crate::num;
@@ -106,13 +106,22 @@ fn torn(clues: &Clues) -> Answer {
     fits(words.join("; "))
 }
 
-/// As many steps ahead as were lost, after an orderly stop that put nothing in place.
+/// The samples are ahead of the weights, and nothing was saved where the job stopped.
+fn ahead(clues: &Clues) -> Option<u64> {
+    let ahead = clues.shift.filter(|shift| *shift > 0)?.unsigned_abs();
+    (!clues.saved_at_stop && !is_torn(clues)).then_some(ahead)
+}
+
+/// Ahead by exactly the steps that were lost, after an orderly stop.
 fn is_handler(clues: &Clues) -> bool {
-    let ahead = clues.shift.filter(|shift| *shift > 0);
-    clues.orderly
-        && !clues.saved_at_stop
-        && !is_torn(clues)
-        && ahead.is_some_and(|ahead| ahead.unsigned_abs() == clues.lost())
+    clues.stop == Stop::Orderly && ahead(clues) == Some(clues.lost())
+}
+
+/// It may be the handler: how the job stopped, or after which step, is not told.
+fn may_be_handler(clues: &Clues) -> bool {
+    let untold = !clues.whole && ahead(clues).is_some();
+    let exactly = clues.stop == Stop::Unknown && ahead(clues) == Some(clues.lost());
+    !is_handler(clues) && (untold || exactly)
 }
 
 fn handler(clues: &Clues) -> Answer {
@@ -125,7 +134,12 @@ fn handler(clues: &Clues) -> Answer {
             num::thousands(clues.resumed)
         ));
     }
-    if !clues.orderly {
+    if may_be_handler(clues) {
+        return open(format!(
+            "the samples are ahead of the weights, as if the job had gone on after {stop}; whether it stopped there by itself is not told"
+        ));
+    }
+    if clues.stop == Stop::Vanished {
         return out("the job did not stop by itself: a rank vanished without a word");
     }
     if clues.saved_at_stop {
@@ -157,6 +171,9 @@ fn samples(clues: &Clues) -> Answer {
         Cmp::Differs if is_handler(clues) => {
             out("the samples are exactly those after the place where the job had stopped by itself")
         }
+        Cmp::Differs if may_be_handler(clues) => open(
+            "the samples are ahead of the weights; whether the job had stopped there by itself is not told",
+        ),
         Cmp::Differs => fits(match clues.shift {
             Some(ahead @ 1..) => format!(
                 "step {step} used the samples of step {}: {} skipped",

@@ -8,6 +8,7 @@ pub mod markdown;
 mod models;
 mod pack;
 mod page;
+pub mod past;
 mod rows;
 pub mod text;
 mod view;

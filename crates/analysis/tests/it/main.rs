@@ -12,6 +12,8 @@ mod golden;
 mod kills;
 mod laws;
 mod models;
+mod naming;
+mod past;
 mod real;
 mod rows;
 mod runs;

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod doctor;
+pub(crate) mod ettr;
 pub(crate) mod faults;
 pub(crate) mod file;
 pub(crate) mod inner;

@@ -5,6 +5,7 @@ use super::{Context, Probed, seconds};
 use regex::Regex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use squall_faults::recover::sweep::PROBE as MARK;
 use squall_model::experiment::CommandProbe;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +16,6 @@ use std::time::{Duration, Instant};
 
 const WITHIN: Duration = Duration::from_secs(10);
 const OUTPUT_MAX: usize = 64 << 10;
-const MARK: &str = "SQUALL_PROBE";
 const TURN: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,

@@ -1,6 +1,7 @@
 //! Probes that are one question: a TCP connection, a process, free disk space, progress of training.
 
 use super::{Context, Probed, seconds};
+use squall_faults::agent::procs::Known;
 use squall_faults::agent::targets::{Scope, resolve};
 use squall_model::experiment::{DiskFreeProbe, TcpProbe, TrainingEventProbe, Unit};
 use squall_model::timing::Selector;
@@ -67,8 +68,15 @@ pub(super) fn alive(target: &Selector, context: &Context) -> Probed {
     let workload = context.board.workload().unwrap_or_default();
     let scope = Scope {
         mark: Some(context.board.run.0.clone()),
-        root: workload.process.as_ref().map(|process| process.pid),
-        announced: workload.ranks.into_iter().collect(),
+        root: workload.process.as_ref().map(|process| Known {
+            pid: process.pid,
+            start_time: process.start_time,
+        }),
+        announced: workload
+            .ranks
+            .into_iter()
+            .filter_map(|(rank, pid)| Some((rank, Known::of(pid)?)))
+            .collect(),
         own: [std::process::id()].into(),
         ..Scope::default()
     };

@@ -3,11 +3,12 @@
 //! Nothing here can be skipped by a signal. Whatever is lost on the way, the journal tells at the end what became of each change.
 
 use super::conductor::{Conductor, Halt, Waited};
-use crate::store::{journal_entries, missing};
+use crate::store::{is_final, journal_entries, missing, never_acted};
 use squall_faults::lease::{self, Standing};
 use squall_faults::protocol::ToAgent;
 use squall_faults::sys::process;
-use squall_model::event::Stage;
+use squall_model::event::{InjectionState, Stage};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long the undo of single injections may take before everything is finished at once.
@@ -65,21 +66,23 @@ impl Conductor<'_> {
         for rule in unended {
             self.say(&ToAgent::Disarm { rule });
         }
-        let outstanding: Vec<_> = self
-            .store
-            .state()
-            .outstanding()
-            .map(|it| it.id.clone())
-            .collect();
-        for injection in outstanding {
-            self.say(&ToAgent::Undo { injection });
-        }
-        let settled = |it: &mut Self| {
-            use squall_model::event::InjectionState::Stuck;
-            it.store
-                .state()
-                .outstanding()
-                .all(|injection| injection.state == Stuck)
+        // An injection that was on its way when its rule was disarmed lands first, and is undone like the others.
+        let mut asked = BTreeSet::new();
+        let settled = move |it: &mut Self| {
+            let state = it.store.state();
+            for injection in state.outstanding() {
+                let landed = injection.state == InjectionState::Landed;
+                if landed && asked.insert(injection.id.clone()) {
+                    it.say(&ToAgent::Undo {
+                        injection: injection.id.clone(),
+                    });
+                }
+            }
+            let mut rules = it.script.rules.iter();
+            !rules.any(|rule| it.tracker.is_armed(rule.id))
+                && state
+                    .outstanding()
+                    .all(|injection| injection.state == InjectionState::Stuck)
         };
         match self.until(UNDO, settled) {
             Waited::Done => true,
@@ -185,8 +188,13 @@ impl Conductor<'_> {
     pub(super) fn reconcile(&mut self) -> bool {
         match journal_entries(self.folder.path()) {
             Ok(entries) => {
-                for entry in entries {
-                    for body in missing(&self.store.state(), &entry, "the run was ending") {
+                for entry in &entries {
+                    for body in missing(&self.store.state(), entry, "the run was ending") {
+                        self.record(body);
+                    }
+                }
+                if is_final(self.folder.path()) {
+                    for body in never_acted(&self.store.state(), &entries) {
                         self.record(body);
                     }
                 }

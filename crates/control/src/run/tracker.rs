@@ -11,17 +11,10 @@ use std::time::{Duration, Instant};
 /// Steps a second are taken over this long.
 const SPEED_OVER: Duration = Duration::from_secs(5);
 
-/// After a rule has ended, its last injection may still be on its way: the trigger's end is told before the injection's beginning.
-const LAST_WORD: Duration = Duration::from_secs(2);
-/// One occasion may act on several targets, one right after the other.
-const QUIET: Duration = Duration::from_millis(300);
-
-/// A rule as its events tell it.
+/// A rule as its events tell it. The agent says that it has ended after its last injection has.
 #[derive(Debug, Default)]
 struct Life {
-    ended: Option<Instant>,
-    last_word: Option<Instant>,
-    spoke_since_end: bool,
+    ended: bool,
     /// Injections that are neither over nor stuck.
     open: BTreeSet<InjectionId>,
 }
@@ -29,15 +22,7 @@ struct Life {
 impl Life {
     /// It has ended, and so has every injection of it.
     fn is_done(&self) -> bool {
-        self.ended.is_some_and(|ended| {
-            let quiet = self.last_word.is_none_or(|last| last.elapsed() >= QUIET);
-            self.open.is_empty() && quiet && (self.spoke_since_end || ended.elapsed() >= LAST_WORD)
-        })
-    }
-
-    fn spoke(&mut self) {
-        self.last_word = Some(Instant::now());
-        self.spoke_since_end |= self.ended.is_some();
+        self.ended && self.open.is_empty()
     }
 }
 
@@ -81,13 +66,7 @@ impl Tracker {
 
     fn note_rules(&mut self, body: &Body) {
         match body {
-            Body::RuleEnded { rule, because } => {
-                let life = self.rules.entry(*rule).or_default();
-                life.ended.get_or_insert_with(Instant::now);
-                // What was never armed has nothing on its way.
-                life.spoke_since_end |= because.starts_with("refused: ");
-            }
-            Body::Skipped { rule, .. } => self.rules.entry(*rule).or_default().spoke(),
+            Body::RuleEnded { rule, .. } => self.rules.entry(*rule).or_default().ended = true,
             Body::InjectionBegun {
                 injection,
                 rule,
@@ -95,7 +74,6 @@ impl Tracker {
                 ..
             } => {
                 let life = self.rules.entry(*rule).or_default();
-                life.spoke();
                 life.open.insert(injection.clone());
                 if *class == Class::OneShot {
                     self.one_shots.insert(injection.clone());
@@ -113,9 +91,7 @@ impl Tracker {
 
     fn close(&mut self, injection: &InjectionId) {
         for life in self.rules.values_mut() {
-            if life.open.remove(injection) {
-                life.spoke();
-            }
+            life.open.remove(injection);
         }
     }
 

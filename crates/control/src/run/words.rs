@@ -41,7 +41,7 @@ impl Conductor<'_> {
                 remedy,
             } => self.take_refusal(&request, because, remedy),
             FromAgent::Finished { outstanding } => self.ends.agent_finished = Some(outstanding),
-            FromAgent::Hello { .. } | FromAgent::Line { .. } => {}
+            FromAgent::Hello { .. } => {}
         }
     }
 

@@ -6,7 +6,7 @@
 use super::db::Database;
 use super::error::StoreError;
 use super::log::lock;
-use super::merge::{JournalEntry, missing};
+use super::merge::{JournalEntry, is_final, missing, never_acted};
 use super::read::{events, tail};
 use super::writer::{LOSS_MAX, insert_block, insert_event};
 use squall_model::event::{Body, Event, RunState};
@@ -40,6 +40,11 @@ pub fn close_cut_off(run_dir: &Path, journal: &[JournalEntry]) -> Result<Closed,
     })?;
     for entry in journal {
         log.merge(entry)?;
+    }
+    if is_final(run_dir) {
+        for body in never_acted(&log.state, journal) {
+            log.append(body)?;
+        }
     }
     let exit = match log.state.outstanding().next() {
         Some(_) => Exit::NotRolledBack,

@@ -3,7 +3,9 @@
 use squall_faults::journal::record::{Entry, Landing, Record};
 use squall_faults::journal::state::{Phase, Tracked};
 use squall_faults::journal::{self, JournalError};
-use squall_model::event::{Body, InjectionState, Observation, Place, Precision, RunState};
+use squall_model::event::{
+    Body, InjectionState, Observation, Place, Precision, Presence, RunState,
+};
 use squall_model::id::{InjectionId, RuleId};
 use squall_model::syntax::Class;
 use std::path::Path;
@@ -173,6 +175,47 @@ pub fn missing(state: &RunState, entry: &JournalEntry, because: &str) -> Vec<Bod
                 by: by.clone(),
                 because: because.clone(),
                 remedy: remedy.clone(),
+            });
+        }
+    }
+    bodies
+}
+
+/// Whether the journal of a run is there and will not change any more: nobody holds it.
+pub fn is_final(run_dir: &Path) -> bool {
+    run_dir.join(journal::FILE_NAME).exists() && !journal::is_held(run_dir).unwrap_or(true)
+}
+
+/// Ends injections that the log has begun and a final journal never heard of. Their first undo was not made durable, so they did not act.
+pub fn never_acted(state: &RunState, entries: &[JournalEntry]) -> Vec<Body> {
+    const BECAUSE: &str = "it was cut off before its undo was recorded, so nothing was changed";
+    let unheard = state.injections.values().filter(|injection| {
+        injection.state == InjectionState::Begun
+            && !entries.iter().any(|entry| entry.injection == injection.id)
+    });
+    let mut bodies = Vec::new();
+    for injection in unheard {
+        let id = || injection.id.clone();
+        bodies.push(Body::NotLanded {
+            injection: id(),
+            because: BECAUSE.into(),
+            observations: Vec::new(),
+        });
+        if injection.class != Class::OneShot {
+            bodies.push(Body::UndoBegun {
+                injection: id(),
+                because: "its agent was lost".into(),
+                by: "recovery".into(),
+            });
+            bodies.push(Body::Undone {
+                injection: id(),
+                by: "recovery".into(),
+                observations: vec![Observation {
+                    presence: Presence::Absent,
+                    source: "journal".into(),
+                    evidence: "no change of it was recorded, and nothing is changed unrecorded"
+                        .into(),
+                }],
             });
         }
     }

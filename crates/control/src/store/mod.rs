@@ -27,7 +27,7 @@ pub use codec::SeriesId;
 pub use db::FILE;
 pub use error::StoreError;
 pub use log::{Opening, Store};
-pub use merge::{JournalEnd, JournalEntry, journal_entries, missing};
+pub use merge::{JournalEnd, JournalEntry, is_final, journal_entries, missing, never_acted};
 pub use read::StoredRun;
 pub use series::{Samples, SeriesSpec, Stream};
 pub use summary::{RunSummary, runs};

@@ -53,7 +53,6 @@ pub(super) struct Agent<L> {
     /// Workloads started so far.
     pub(super) starts: u32,
     pub(super) rate: Rate,
-    pub(super) lines: Rate,
     /// Processes that wait for an answer.
     pub(super) waiting: Vec<Hold>,
     /// What the hooks were told last.
@@ -116,7 +115,6 @@ impl<L: Injectable> Agent<L> {
             workload: None,
             starts: 0,
             rate: Rate::new(1000),
-            lines: Rate::new(1000),
             waiting: Vec::new(),
             armed_holds: None,
             early_ends: Vec::new(),

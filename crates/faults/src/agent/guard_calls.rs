@@ -114,10 +114,7 @@ impl Spawner for GuardCalls {
         let (child_in, gate) = rustix::pipe::pipe_with(cloexec)?;
         let (ready, child_out) = rustix::pipe::pipe_with(cloexec)?;
         let log = self.logs.join(format!("served-{kind}-{injection}.log"));
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)?;
+        let log = crate::state_dir::open_log(&log)?;
         let request = SpawnRequest {
             request: 0,
             program: Program::Served {

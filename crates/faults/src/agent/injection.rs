@@ -60,7 +60,7 @@ pub(super) struct Job<L> {
     pub(super) aim: Place,
     pub(super) hold: Option<Hold>,
     /// The very process, when it asked for it itself.
-    pub(super) asked_by: Option<u32>,
+    pub(super) asked_by: Option<procs::Known>,
 }
 
 impl<L> Job<L> {
@@ -84,7 +84,7 @@ pub(super) fn run<L: Injectable>(job: &Job<L>, shared: &Shared) {
         Some(_) if job.is_too_late() => Err(targets::NoTarget(
             "the process that asked for it waits no longer".into(),
         )),
-        Some(pid) => targets::connected(pid, job.aim.rank, &scope).map(|target| vec![target]),
+        Some(who) => targets::connected(who, job.aim.rank, &scope).map(|target| vec![target]),
         None => targets::resolve(&job.plan.target, &scope),
     };
     match found {

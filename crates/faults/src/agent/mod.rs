@@ -13,6 +13,7 @@ mod injection;
 mod orders;
 pub mod output;
 pub mod procs;
+mod rule_end;
 mod rules;
 mod shared;
 mod starting;

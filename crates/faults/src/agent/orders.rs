@@ -84,7 +84,6 @@ impl<L: Injectable> Agent<L> {
         }
         self.options.lease_ms = lease_ms.clamp(100, 3_600_000);
         self.rate = Rate::new(u64::from(rate.max(1)));
-        self.lines = Rate::new(u64::from(rate.max(1)));
         self.greeted = true;
         let facts = self.shared.facts.clone();
         self.send(&FromAgent::Hello {

@@ -31,17 +31,9 @@ pub struct Output {
 impl Output {
     /// Reads `pipe` into `log` (made new, mode 0600). Patterns were checked with the experiment.
     pub fn new(pipe: OwnedFd, log: &Path, patterns: &[LogPattern]) -> io::Result<Output> {
-        use std::os::unix::fs::OpenOptionsExt;
         let patterns = Matcher::new(patterns)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        if let Some(folder) = log.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(log)?;
+        let log = crate::state_dir::open_log(log)?;
         rustix::io::ioctl_fionbio(&pipe, true)?;
         let written = log.metadata()?.len();
         Ok(Output {

@@ -1,7 +1,10 @@
 //! The process table, as /proc shows it.
 
+use crate::sys::process;
 use std::collections::BTreeMap;
 use std::io;
+
+pub use crate::sys::clock::boot_ns;
 
 /// One process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,59 +15,60 @@ pub struct Proc {
     pub state: char,
     /// Clock ticks after boot.
     pub start_time: u64,
-    /// User and system time, in clock ticks.
-    pub cpu_ticks: u64,
     /// A thread of the kernel's: no memory of its own.
     pub kernel: bool,
 }
 
+impl Proc {
+    fn of(pid: u32, stat: process::Stat) -> Proc {
+        Proc {
+            pid,
+            parent: stat.parent,
+            state: stat.state,
+            start_time: stat.start_time,
+            kernel: stat.kernel,
+        }
+    }
+}
+
+/// A process by its pid and its start: whoever gets the pid later is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    pub pid: u32,
+    /// Clock ticks after boot.
+    pub start_time: u64,
+}
+
+impl Known {
+    /// Whoever has this pid now.
+    pub fn of(pid: u32) -> Option<Known> {
+        read(pid).map(|found| Known {
+            pid,
+            start_time: found.start_time,
+        })
+    }
+
+    /// Whether this is it.
+    pub fn is(&self, process: &Proc) -> bool {
+        (self.pid, self.start_time) == (process.pid, process.start_time)
+    }
+
+    /// Reads it; None when it is gone.
+    pub fn read(&self) -> Option<Proc> {
+        read(self.pid).filter(|found| self.is(found))
+    }
+}
+
 /// Reads one process; None when it is gone.
 pub fn read(pid: u32) -> Option<Proc> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command name stands in parentheses and may hold anything, a parenthesis too.
-    let rest = text.get(text.rfind(')')? + 2..)?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let number = |field: usize| {
-        fields
-            .get(field - 3)
-            .and_then(|text| text.parse::<u64>().ok())
-    };
-    Some(Proc {
-        pid,
-        state: fields.first()?.chars().next()?,
-        parent: u32::try_from(number(4)?).ok()?,
-        start_time: number(22)?,
-        cpu_ticks: number(14)? + number(15)?,
-        kernel: number(9)? & 0x0020_0000 != 0,
-    })
+    let stat = process::stat(pid).ok()??;
+    Some(Proc::of(pid, stat))
 }
 
 /// Every process of the table.
 pub fn all() -> io::Result<BTreeMap<u32, Proc>> {
-    let mut table = BTreeMap::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let pid = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        if let Some(process) = pid.and_then(read) {
-            table.insert(process.pid, process);
-        }
-    }
-    Ok(table)
-}
-
-/// The environment a process was started with; empty when it may not be read.
-pub fn environment(pid: u32) -> Vec<u8> {
-    std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
-}
-
-/// Whether an environment sets `name` to `value`.
-pub fn sets(environment: &[u8], name: &str, value: &str) -> bool {
-    let wanted = format!("{name}={value}");
-    environment
-        .split(|byte| *byte == 0)
-        .any(|entry| entry == wanted.as_bytes())
+    let rows = process::table()?.into_iter();
+    Ok(rows.map(|(pid, stat)| (pid, Proc::of(pid, stat))).collect())
 }
 
 /// The command line, words joined by spaces.
@@ -130,21 +134,7 @@ pub fn run_time_ns(pid: u32) -> Option<u64> {
     Some(sum)
 }
 
-/// The identity of a running process, good for any later boot, namespace and reuse of its pid.
+/// The identity of a process, dead and not yet collected ones included; None when it is gone.
 pub fn identity(pid: u32) -> Option<squall_model::process::ProcessIdentity> {
-    use std::os::unix::fs::MetadataExt;
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let process = read(pid)?;
-    Some(squall_model::process::ProcessIdentity {
-        boot_id: boot_id.trim().to_owned(),
-        pid_ns: std::fs::metadata(format!("/proc/{pid}/ns/pid")).map_or(0, |meta| meta.ino()),
-        pid,
-        start_time: process.start_time,
-    })
-}
-
-/// The boot-time clock, in nanoseconds: it goes on while the host sleeps.
-pub fn boot_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+    process::identity_dead_or_alive(pid).ok().flatten()
 }

@@ -23,7 +23,7 @@ const QUEUE_MAX: usize = 16;
 pub(super) struct Rules<L> {
     pub(super) armed: BTreeMap<RuleId, Armed<L>>,
     /// Lasting injections, and when each is to be undone.
-    lasting: BTreeMap<InjectionId, Lasting>,
+    pub(super) lasting: BTreeMap<InjectionId, Lasting>,
     /// The most steps and epochs that were ever completed.
     pub(super) high_step: u64,
     pub(super) high_epoch: u64,
@@ -39,13 +39,18 @@ pub(super) struct Armed<L> {
     pub(super) requests_left: u32,
     /// Ranks and epochs for which a trainer's own request was granted.
     pub(super) granted: BTreeSet<(Option<u32>, Option<u64>)>,
-    running: bool,
-    queue: VecDeque<Job<L>>,
+    pub(super) running: bool,
+    pub(super) queue: VecDeque<Job<L>>,
+    /// Why no further occasion will come. Told when its last injection has ended too.
+    pub(super) spent: Option<String>,
+    pub(super) told: bool,
+    /// The controller wants no more of it.
+    pub(super) disarmed: bool,
 }
 
 #[derive(Debug)]
-struct Lasting {
-    rule: RuleId,
+pub(super) struct Lasting {
+    pub(super) rule: RuleId,
     until_ns: Option<u64>,
     undoing: bool,
 }
@@ -67,6 +72,7 @@ impl<L> Rules<L> {
         let triggers = self
             .armed
             .values()
+            .filter(|armed| !armed.disarmed)
             .filter_map(|armed| armed.trigger.next_deadline_ns());
         let ends = self
             .lasting
@@ -126,6 +132,9 @@ impl<L: Injectable> Agent<L> {
             granted: BTreeSet::new(),
             running: false,
             queue: VecDeque::new(),
+            spent: None,
+            told: false,
+            disarmed: false,
         };
         self.rules.armed.insert(rule.id, armed);
         self.event(Body::Armed {
@@ -154,15 +163,6 @@ impl<L: Injectable> Agent<L> {
         ))
     }
 
-    pub(super) fn disarm(&mut self, rule: RuleId) {
-        if self.rules.armed.remove(&rule).is_some() {
-            self.event(Body::RuleEnded {
-                rule,
-                because: "it was disarmed".into(),
-            });
-        }
-    }
-
     /// Asks the trigger of one rule, and acts on what it decides.
     pub(super) fn drive(
         &mut self,
@@ -173,6 +173,12 @@ impl<L: Injectable> Agent<L> {
         let Some(armed) = self.rules.armed.get_mut(&rule) else {
             return;
         };
+        if armed.disarmed {
+            if let Some(held) = held {
+                self.let_go(held, false);
+            }
+            return;
+        }
         for outcome in ask(&mut armed.trigger) {
             match outcome {
                 Outcome::Fire(occasion) => self.fire(rule, occasion, held),
@@ -182,7 +188,12 @@ impl<L: Injectable> Agent<L> {
                         self.let_go(held, false);
                     }
                 }
-                Outcome::Done { because } => self.event(Body::RuleEnded { rule, because }),
+                Outcome::Done { because } => {
+                    if let Some(armed) = self.rules.armed.get_mut(&rule) {
+                        armed.spent.get_or_insert(because);
+                    }
+                    self.tell_ended(rule);
+                }
             }
         }
     }
@@ -269,6 +280,7 @@ impl<L: Injectable> Agent<L> {
             armed.running = false;
         }
         self.next_job(rule);
+        self.tell_ended(rule);
     }
 
     /// A lasting injection has landed: its time runs.
@@ -301,6 +313,7 @@ impl<L: Injectable> Agent<L> {
             let now = procs::boot_ns();
             self.drive_all(|trigger| trigger.ended(&name, now));
         }
+        self.tell_ended(rule);
     }
 
     /// Undoes one injection on a thread of its own.
@@ -368,7 +381,8 @@ impl<L: Injectable> Agent<L> {
                 Some(wanted) => rank == Some(wanted),
                 None => target.workload == Some(true),
             };
-            armed.plan.fault.kind() == fault && armed.plan.class == Class::OneShot && aimed
+            let takes = !armed.disarmed && armed.plan.class == Class::OneShot;
+            armed.plan.fault.kind() == fault && takes && aimed
         };
         self.rules
             .armed

@@ -15,6 +15,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Ranks whose place is remembered. More is a log pattern gone wrong, or a hostile trainer.
+const RANKS_MAX: usize = 65_536;
+
 /// From a thread to the main loop.
 #[derive(Debug)]
 pub(super) enum FromJob {
@@ -74,6 +77,9 @@ impl Positions {
     /// Takes an event into account.
     pub(super) fn saw(&mut self, rank: Option<u32>, event: &TrainingEvent) {
         if event.step.is_none() && event.epoch.is_none() && event.phase.is_none() {
+            return;
+        }
+        if self.0.len() >= RANKS_MAX && !self.0.contains_key(&rank) {
             return;
         }
         let place = self.0.entry(rank).or_default();

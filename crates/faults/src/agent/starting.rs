@@ -8,13 +8,14 @@ use crate::guard::wire::{Program, SpawnRequest};
 use crate::host::Host;
 use crate::journal::record::About;
 use crate::protocol::WorkloadSpec;
+use crate::state_dir::create_private;
 use crate::undo::Undo;
 use crate::undo::perform::undo_injection;
 use squall_model::event::{Observation, Place, Presence};
 use squall_model::id::InjectionId;
 use squall_model::process::ProcessIdentity;
 use squall_model::syntax::Class;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -125,46 +126,21 @@ impl Starting {
     }
 }
 
-/// A short path for the hook's socket, in a folder that only this user can enter.
-pub(super) fn socket_path(run: &str) -> io::Result<PathBuf> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-    let us = rustix::process::geteuid();
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|path| path.is_dir());
-    let folder = if us.is_root() {
-        PathBuf::from("/run/squall")
-    } else if let Some(runtime) = runtime {
-        runtime.join("squall")
-    } else {
-        std::env::temp_dir().join(format!("squall-{}", us.as_raw()))
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)?;
-    let meta = std::fs::symlink_metadata(&folder)?;
-    if !meta.is_dir() || meta.uid() != us.as_raw() {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!("{} is not a folder of this user", folder.display()),
-        ));
-    }
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
-    Ok(folder.join(format!("{run}.hook")))
-}
-
 /// Where the boot file of the unpacked hook lies, below the run's folder. It finds its package by its own place.
 pub(super) const HOOK_BOOT: &str = "hook/squall_hook/boot";
 
 pub(super) fn unpack(folder: &Path, files: &[HookFile]) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
+    use std::os::unix::fs::OpenOptionsExt;
     for (path, content) in files {
         let path = folder.join(path);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        std::fs::write(path, content)?;
+        create_private(path.parent().unwrap_or(folder))?;
+        let mut file = std::fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(content)?;
     }
     Ok(())
 }

@@ -1,24 +1,24 @@
 //! What a selector means right now: resolved anew at each injection, inside the selector and its bound.
 
-use super::procs::{self, Proc};
+use super::procs::{self, Known, Proc};
 use crate::fault::Target;
+use crate::sys::process::has_variable;
 use squall_model::seed;
 use squall_model::timing::Selector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The variable that marks each process of an owned workload.
-pub const MARK: &str = "SQUALL_WORKLOAD";
+pub use crate::undo::tree::MARK;
 
 /// What resolving may know beside the selector.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     /// The mark of the owned workload, and its first process.
     pub mark: Option<String>,
-    pub root: Option<u32>,
-    /// Ranks that a hook has announced, by the kernel's word on their pid.
-    pub announced: BTreeMap<u32, u32>,
+    pub root: Option<Known>,
+    /// Ranks that a hook has announced, by the kernel's word on their process.
+    pub announced: BTreeMap<u32, Known>,
     /// Squall's own processes of this run. Never targets.
     pub own: BTreeSet<u32>,
     /// The run's seed.
@@ -83,11 +83,13 @@ pub fn resolve(selector: &Selector, scope: &Scope) -> Result<Vec<Target>, NoTarg
 }
 
 /// A process that is known by its own connection, as the kernel names its other end.
-pub fn connected(pid: u32, rank: Option<u32>, scope: &Scope) -> Result<Target, NoTarget> {
-    let process = procs::read(pid).filter(|found| alive(found) && !scope.own.contains(&pid));
+pub fn connected(known: Known, rank: Option<u32>, scope: &Scope) -> Result<Target, NoTarget> {
+    let process = known
+        .read()
+        .filter(|found| alive(found) && !scope.own.contains(&known.pid));
     process
         .and_then(|process| process_target(&process, rank))
-        .ok_or_else(|| NoTarget(format!("process {pid} does not run")))
+        .ok_or_else(|| NoTarget(format!("process {} does not run", known.pid)))
 }
 
 /// Picks at most `most`, by the run's seed, in an order that does not depend on how they were found.
@@ -145,19 +147,14 @@ fn workload(scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
     let Some(mark) = &scope.mark else {
         return Err(NoTarget("this run has no workload of its own".into()));
     };
-    let marked = |process: &Proc| procs::sets(&procs::environment(process.pid), MARK, mark);
+    let mark = format!("{MARK}={mark}");
+    let is_root = |process: &Proc| scope.root.is_some_and(|root| root.is(process));
     let mut tree: Vec<Proc> = table()?
         .into_values()
         .filter(|process| alive(process) && !scope.own.contains(&process.pid))
-        .filter(|process| Some(process.pid) == scope.root || marked(process))
+        .filter(|process| is_root(process) || has_variable(process.pid, &mark))
         .collect();
-    tree.sort_by_key(|process| {
-        (
-            Some(process.pid) != scope.root,
-            process.start_time,
-            process.pid,
-        )
-    });
+    tree.sort_by_key(|process| (!is_root(process), process.start_time, process.pid));
     if tree.is_empty() {
         Err(NoTarget("no process of the workload is left".into()))
     } else {
@@ -167,16 +164,16 @@ fn workload(scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
 
 /// The topmost process that carries the rank: data-loader workers inherit the variable.
 fn ranked(rank: u32, scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
-    if let Some(process) = scope.announced.get(&rank).and_then(|pid| procs::read(*pid))
+    if let Some(process) = scope.announced.get(&rank).and_then(Known::read)
         && alive(&process)
         && !scope.own.contains(&process.pid)
     {
         return Ok(vec![process]);
     }
-    let text = rank.to_string();
+    let variable = format!("RANK={rank}");
     let carriers: BTreeMap<u32, Proc> = workload(scope)?
         .into_iter()
-        .filter(|process| procs::sets(&procs::environment(process.pid), "RANK", &text))
+        .filter(|process| has_variable(process.pid, &variable))
         .map(|process| (process.pid, process))
         .collect();
     let topmost = carriers

@@ -6,7 +6,6 @@ use super::injection::Job;
 use super::procs;
 use super::shared::Hold;
 use crate::fault::Injectable;
-use crate::protocol;
 use squall_model::event::{Body, Place};
 use squall_model::hook::{FromAgent, HoldReached, HoldSpec, TrainingEvent};
 use squall_model::id::RuleId;
@@ -164,13 +163,15 @@ impl<L: Injectable> Agent<L> {
 
     /// A trainer asks to be ended: only where the experiment has armed that very fault for it.
     fn requested(&mut self, client: ClientId, request: Request) {
-        let Some((hello, pid)) = self.hooks.as_ref().and_then(|hooks| hooks.who(client)) else {
+        let hooks = self.hooks.as_ref();
+        let Some((hello, _)) = hooks.and_then(|hooks| hooks.who(client)) else {
             return;
         };
+        let asked_by = hooks.and_then(|hooks| hooks.process(client));
         let (rank, role) = (hello.rank, hello.role.clone());
         let rule = self
             .rule_for_request(&request.fault, rank)
-            .filter(|_| role != "supervisor");
+            .filter(|_| role != "supervisor" && asked_by.is_some());
         let Some(armed) = rule.and_then(|rule| self.rules.armed.get_mut(&rule)) else {
             let because = format!(
                 "the experiment has no armed `{}` that is aimed at this process",
@@ -209,7 +210,7 @@ impl<L: Injectable> Agent<L> {
             occasion,
             aim: place,
             hold: Some(hold),
-            asked_by: Some(pid),
+            asked_by,
         });
     }
 
@@ -244,6 +245,7 @@ impl<L: Injectable> Agent<L> {
             .rules
             .armed
             .values_mut()
+            .filter(|armed| !armed.disarmed)
             .flat_map(|armed| armed.trigger.holds(&offered))
             .collect();
         if self.armed_holds.as_ref() == Some(&wanted) {
@@ -290,10 +292,6 @@ impl<L: Injectable> Agent<L> {
         if self.ending.is_none() {
             self.drive_all(|trigger| trigger.line(&text));
         }
-        if self.is_behind() || !self.lines.spend(now) {
-            return self.count_dropped("lines of output for probes", 1);
-        }
-        self.send(&protocol::FromAgent::Line { boot_ns: now, text });
     }
 }
 

@@ -1,10 +1,11 @@
 //! The owned workload: a journal entry like any lasting change. Its undo ends the whole tree, whoever of it has run away.
 
 use super::core::Agent;
-use super::hook::Hooks;
+use super::hook::{Hooks, place};
 use super::output::{LogEvent, Output};
+use super::procs::Known;
 use super::shared::FromJob;
-use super::starting::{HOOK_BOOT, Starting, socket_path, unpack};
+use super::starting::{HOOK_BOOT, Starting, unpack};
 use super::targets::MARK;
 use crate::fault::Injectable;
 use crate::protocol::WorkloadSpec;
@@ -85,7 +86,7 @@ impl<L: Injectable> Agent<L> {
 
     fn try_start(&mut self, spec: WorkloadSpec) -> io::Result<()> {
         if spec.hook && self.hooks.is_none() {
-            self.hooks = Some(Hooks::listen(&socket_path(&self.options.run.0)?)?);
+            self.hooks = Some(Hooks::listen(&place::make(&self.options.run.0)?)?);
             unpack(&self.options.run_dir.join("hook"), self.hook_files)?;
         }
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -148,6 +149,8 @@ impl<L: Injectable> Agent<L> {
         set("PYTHONUNBUFFERED", "1".into());
         if let Some(hooks) = self.hooks.as_ref().filter(|_| spec.hook) {
             set("SQUALL_HOOK_SOCKET", hooks.path().display().to_string());
+            let hook_folder = self.options.run_dir.join("hook");
+            set("SQUALL_HOOK_STATE", hook_folder.display().to_string());
             let inherited = spec
                 .env
                 .get("PYTHONPATH")
@@ -172,7 +175,10 @@ impl<L: Injectable> Agent<L> {
                     .scope
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .root = Some(process.pid);
+                    .root = Some(Known {
+                    pid: process.pid,
+                    start_time: process.start_time,
+                });
                 workload.process = Some(process.clone());
                 let body = Body::WorkloadStarted {
                     reference: workload.spec.reference,

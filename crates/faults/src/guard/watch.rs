@@ -4,6 +4,7 @@ use super::Options;
 use super::children::{Children, SELF};
 use super::rescue;
 use super::wire::{self, FromGuard, GuardReport, Received, ToGuard, ToGuardFromController};
+use crate::agent::hook::place::remove_left;
 use crate::agent::procs;
 use crate::journal::Journal;
 use crate::journal::record::Writer;
@@ -123,12 +124,7 @@ impl Guard {
         spawn::adopt_orphans()?;
         let journal = Journal::create(&options.run_dir, &options.run, Writer::Guard)?;
         let (ours, theirs) = wire::pair()?;
-        let logs = options.run_dir.join("logs");
-        std::fs::create_dir_all(&logs)?;
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(logs.join("agent.log"))?;
+        let log = crate::state_dir::open_log(&options.run_dir.join("logs/agent.log"))?;
         let agent = crate::agent::Options {
             run: options.run.clone(),
             run_dir: options.run_dir.clone(),
@@ -222,7 +218,12 @@ impl Guard {
     fn hear_agent(&mut self) {
         loop {
             match wire::receive(&self.to_agent) {
-                Ok(Received::Message(ToGuard::Beat, _)) => self.beaten = Instant::now(),
+                Ok(Received::Message(ToGuard::Beat, _)) => {
+                    self.beaten = Instant::now();
+                    if self.ending.is_some() {
+                        self.keep_lease();
+                    }
+                }
                 Ok(Received::Message(ToGuard::Spawn(request), fds)) => {
                     let answer = if self.ending.is_some() {
                         FromGuard::SpawnFailed {
@@ -236,6 +237,7 @@ impl Guard {
                 }
                 Ok(Received::Message(ToGuard::Ending { within_ms }, _)) => {
                     self.beaten = Instant::now();
+                    self.keep_lease();
                     let within = Duration::from_millis(within_ms).min(UNDOING_MAX);
                     let ending = self.ending.get_or_insert_with(|| Ending {
                         because: "the agent took longer than it had said to undo everything".into(),
@@ -247,6 +249,16 @@ impl Guard {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                 Ok(Received::Nothing | Received::End) | Err(_) => return,
             }
+        }
+    }
+
+    /// An agent that beats while it undoes is alive, though nobody renews its lease any more: no other recovery may come between.
+    fn keep_lease(&mut self) {
+        let term = self.options.lease_ms;
+        let until = procs::boot_ns().saturating_add(term.saturating_mul(1_000_000));
+        if until > self.lease.deadline_boot_ns {
+            // A lease that cannot be written runs out, and the next recovery ends us first: safe, though rude.
+            self.prolong(term).unwrap_or_default();
         }
     }
 
@@ -338,6 +350,10 @@ impl Guard {
         }
         let undone = rescue::undo(self.journal, because);
         self.children.kill_all();
+        if !clean {
+            // Nothing but a name in a folder of ours: it harms nobody where it stays.
+            remove_left(&self.options.run.0).unwrap_or_default();
+        }
         let (outstanding, reports) = undone?;
         if let Some(renew) = &self.renew {
             for report in reports.iter().chain([&GuardReport::Ended {

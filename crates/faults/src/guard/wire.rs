@@ -183,3 +183,104 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Received<T>
         fds,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::OFlags;
+    use rustix::io::FdFlags;
+
+    fn lost(letters: usize) -> GuardReport {
+        GuardReport::Lost {
+            what: "agent".into(),
+            because: "x".repeat(letters),
+        }
+    }
+
+    fn message(socket: &OwnedFd) -> (GuardReport, Vec<OwnedFd>) {
+        match receive(socket).unwrap() {
+            Received::Message(report, fds) => (report, fds),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn messages_arrive_whole_in_order_and_with_their_descriptors() {
+        let (ours, theirs) = pair().unwrap();
+        assert!(matches!(
+            receive::<GuardReport>(&theirs),
+            Ok(Received::Nothing)
+        ));
+        send(&ours, &lost(3), &[]).unwrap();
+        let fds = [ours.as_fd(), theirs.as_fd(), ours.as_fd()];
+        send(&ours, &lost(100_000), &fds).unwrap();
+        let (first, none) = message(&theirs);
+        assert_eq!((first, none.len()), (lost(3), 0));
+        let (second, passed) = message(&theirs);
+        assert_eq!((second, passed.len()), (lost(100_000), 3));
+        for fd in &passed {
+            // A child of the receiver must not inherit what was meant for another.
+            assert!(
+                rustix::io::fcntl_getfd(fd)
+                    .unwrap()
+                    .contains(FdFlags::CLOEXEC)
+            );
+        }
+        drop((passed, ours));
+        assert!(matches!(receive::<GuardReport>(&theirs), Ok(Received::End)));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_a_packet_is_refused_and_what_just_fits_is_sent() {
+        let (ours, theirs) = pair().unwrap();
+        let bare = serde_json::to_vec(&lost(0)).unwrap().len();
+        let most = PACKET_MAX - bare;
+        send(&ours, &lost(most), &[]).unwrap();
+        assert_eq!(message(&theirs).0, lost(most));
+        let refused = |report: &GuardReport, fds: &[BorrowedFd<'_>]| {
+            send(&ours, report, fds).unwrap_err().kind() == io::ErrorKind::InvalidInput
+        };
+        assert!(refused(&lost(most + 1), &[]));
+        assert!(refused(&lost(most + 1000), &[]));
+        assert!(refused(&lost(0), &[ours.as_fd(); 4]));
+        assert!(refused(&lost(0), &[ours.as_fd(); 5]));
+        assert!(matches!(
+            receive::<GuardReport>(&theirs),
+            Ok(Received::Nothing)
+        ));
+        // What an agent reports about an injection is at most a few records long.
+        assert_eq!(PACKET_MAX, 163_840);
+    }
+
+    #[test]
+    fn a_packet_that_is_not_understood_is_an_error_and_the_next_one_is_read() {
+        let (ours, theirs) = pair().unwrap();
+        send(&ours, &"other", &[]).unwrap();
+        send(&ours, &lost(1), &[]).unwrap();
+        let error = receive::<GuardReport>(&theirs).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(message(&theirs).0, lost(1));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_reader_that_does_not_read_and_no_child_inherits_the_line() {
+        let (ours, theirs) = pair().unwrap();
+        for fd in [&ours, &theirs] {
+            assert!(
+                rustix::io::fcntl_getfd(fd)
+                    .unwrap()
+                    .contains(FdFlags::CLOEXEC)
+            );
+            let flags = rustix::fs::fcntl_getfl(fd).unwrap();
+            assert!(flags.contains(OFlags::NONBLOCK));
+            // Whoever inherits the descriptor may have made it wait.
+            rustix::fs::fcntl_setfl(fd, flags - OFlags::NONBLOCK).unwrap();
+        }
+        assert!(matches!(
+            receive::<GuardReport>(&theirs),
+            Ok(Received::Nothing)
+        ));
+        let full = (0..10_000).find_map(|_| send(&ours, &lost(10_000), &[]).err());
+        assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
+    }
+}

@@ -139,7 +139,7 @@ fn decode_v1(bytes: &[u8]) -> Option<Decoded> {
 
 fn decode_record(bytes: &[u8], at: usize, chain: u64) -> Option<(Record, u64, usize)> {
     let length = u32_at(bytes, at)? as usize;
-    if length == 0 || length > RECORD_MAX {
+    if length > RECORD_MAX {
         return None;
     }
     let seq = u64_at(bytes, at + 4)?;

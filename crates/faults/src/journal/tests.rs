@@ -1,6 +1,8 @@
 //! What one journal does: reading back, locks, torn records, versions, room.
 
+mod edges;
 mod laws;
+mod phases;
 
 use super::record::{About, Entry, Record, Writer};
 use super::state::Phase;
@@ -79,11 +81,28 @@ pub(super) fn stuck(number: u8, text: &str) -> Entry {
     }
 }
 
+pub(super) fn record(seq: u64, entry: Entry) -> Record {
+    Record {
+        seq,
+        boot_ns: 0,
+        by: Writer::Agent,
+        entry,
+    }
+}
+
+pub(super) fn observed(source: String, evidence: String) -> Vec<Observation> {
+    vec![Observation {
+        presence: Presence::Absent,
+        source,
+        evidence,
+    }]
+}
+
 /// A fresh folder below the temporary directory, removed at the end.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
+    pub(super) fn new(name: &str) -> Folder {
         let path =
             std::env::temp_dir().join(format!("squall-journal-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();

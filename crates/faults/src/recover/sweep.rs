@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// The variable that tells a process which run it belongs to.
 pub const RUN: &str = "SQUALL_RUN";
 
+/// The variable that marks a probe's command and all it starts: run, pid of its controller and a number, joined by dashes.
+pub const PROBE: &str = "SQUALL_PROBE";
+
 /// What is swept gets this long to end by itself.
 const GRACE_MS: u64 = 1000;
 
@@ -146,7 +149,8 @@ fn sweep_processes(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Resu
         if !ours || above.contains(&pid) {
             continue;
         }
-        match (process::variable(pid, MARK), process::variable(pid, RUN)) {
+        let run = process::variable(pid, RUN).or_else(|| run_of_probe(pid));
+        match (process::variable(pid, MARK), run) {
             (Some(mark), run) => marks.entry((mark, run)).or_default().push(pid),
             (None, Some(run)) => unmarked.push((pid, run)),
             (None, None) => {}
@@ -176,6 +180,13 @@ fn sweep_processes(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Resu
         found.push(runs.settle(what, undo, runs.folders.get(&run).cloned(), force));
     }
     Ok(())
+}
+
+/// The run whose probe a process belongs to: its controller was killed while the command ran.
+fn run_of_probe(pid: u32) -> Option<String> {
+    let mark = process::variable(pid, PROBE)?;
+    let mut parts = mark.rsplitn(3, '-');
+    parts.nth(2).map(str::to_owned)
 }
 
 /// This process and all above it: the shell in which the sweep was typed is not to be swept.

@@ -18,6 +18,8 @@ pub struct Stat {
     pub session: u32,
     /// Clock ticks after boot.
     pub start_time: u64,
+    /// A thread of the kernel's.
+    pub kernel: bool,
 }
 
 impl Stat {
@@ -38,6 +40,9 @@ pub fn boot_id() -> io::Result<String> {
         .to_owned())
 }
 
+/// In the flags of a thread of the kernel's (`PF_KTHREAD`).
+const KTHREAD: u64 = 0x0020_0000;
+
 fn parse_stat(text: &str) -> Option<Stat> {
     // The name may hold spaces and brackets, so the fields are counted after its last bracket.
     let (_, rest) = text.rsplit_once(')')?;
@@ -52,6 +57,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
             .ok()
             .map(|id| u32::try_from(id).unwrap_or(0))?,
         start_time: fields.get(19)?.parse().ok()?,
+        kernel: fields.get(6)?.parse::<u64>().ok()? & KTHREAD != 0,
     })
 }
 
@@ -81,18 +87,24 @@ pub fn stat(pid: u32) -> io::Result<Option<Stat>> {
 
 /// The identity of a running process; `None` when there is none or it is dead.
 pub fn identity(pid: u32) -> io::Result<Option<ProcessIdentity>> {
-    let Some(stat) = stat(pid)? else {
-        return Ok(None);
-    };
-    if stat.is_dead() {
-        return Ok(None);
+    match stat(pid)? {
+        Some(stat) if !stat.is_dead() => named(pid, stat).map(Some),
+        _ => Ok(None),
     }
-    Ok(Some(ProcessIdentity {
+}
+
+/// The same, of one that is dead and not yet collected too: its pid is still its own.
+pub fn identity_dead_or_alive(pid: u32) -> io::Result<Option<ProcessIdentity>> {
+    stat(pid)?.map(|stat| named(pid, stat)).transpose()
+}
+
+fn named(pid: u32, stat: Stat) -> io::Result<ProcessIdentity> {
+    Ok(ProcessIdentity {
         boot_id: boot_id()?,
         pid_ns: pid_namespace(pid),
         pid,
         start_time: stat.start_time,
-    }))
+    })
 }
 
 fn pid_namespace(pid: u32) -> u64 {

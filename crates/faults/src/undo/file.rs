@@ -168,9 +168,10 @@ fn put_back_part(
     restoring: &Mutex<bool>,
 ) -> io::Result<Vec<Range>> {
     let mut foreign = Vec::new();
+    let (mut original, mut current) = (Vec::new(), Vec::new());
     for range in ranges {
-        let original = data.original(range)?;
-        let current = backup::read_range(file, range.at, range.length)?;
+        data.original_into(range, &mut original)?;
+        backup::read_range_into(file, range.at, range.length, &mut current)?;
         match range.holds(&current, &original) {
             Holds::Original => {}
             Holds::Foreign => foreign.push(range.clone()),
@@ -320,8 +321,9 @@ fn look(folder: &Path) -> io::Result<(Presence, String)> {
     };
     let length = file.metadata()?.len();
     let mut differing = 0;
+    let mut current = Vec::new();
     for range in &manifest.ranges {
-        let current = backup::read_range(&file, range.at, range.length)?;
+        backup::read_range_into(&file, range.at, range.length, &mut current)?;
         if backup::digest(&current) != range.original {
             differing += 1;
         }

@@ -4,13 +4,15 @@ use crate::common::{Abandoned, Fixture, Sleeper};
 use squall_faults::fault::{Fault, Target};
 use squall_faults::file_damage::{Damage, FileDamage};
 use squall_faults::journal;
+use squall_faults::journal::record::Entry;
 use squall_faults::journal::state::Phase;
 use squall_faults::process_pause::ProcessPause;
 use squall_faults::recover::{RecoverError, outstanding, recover_all, recover_run};
 use squall_faults::sys::process;
 use squall_faults::undo::Undo;
-use squall_faults::undo::perform::take_back;
+use squall_faults::undo::perform::{take_back, undo_injection};
 use squall_model::event::Presence;
+use squall_model::id::InjectionId;
 use squall_model::process::ProcessIdentity;
 use squall_model::units::Bytes;
 use std::path::Path;
@@ -30,6 +32,7 @@ fn an_abandoned_run_is_listed_without_being_touched_and_then_undone() {
     let results = recover_all(&run.state, false).unwrap();
     let recovered = results[0].1.as_ref().unwrap();
     assert_eq!(recovered.outcomes.len(), 1);
+    assert_eq!(recovered.outcomes[0].unrecorded, None);
     assert_eq!(recovered.stuck().count(), 0);
     assert!(!run.is_paused());
     assert_eq!(phase(&run.run_dir), Phase::Undone);
@@ -271,4 +274,33 @@ fn the_other_changes_of_an_injection_are_undone_past_a_failure() {
     assert_eq!(observations[0].presence, Presence::Absent);
     assert_eq!(observations[1].presence, Presence::Unknown);
     assert!(stuck.unwrap().because.contains("/nowhere"));
+}
+
+#[test]
+fn an_undo_says_what_it_could_not_clean_away_and_is_not_done_twice() {
+    let fixture = Fixture::new("unrecorded");
+    let sleeper = Sleeper::start();
+    fixture.record_pause(0, &sleeper.identity);
+    let id = fixture.id(0);
+    // A file where the backup's folder would be cannot be removed as one.
+    let backups = fixture.run_dir().join("backups");
+    std::fs::create_dir(&backups).unwrap();
+    std::fs::write(backups.join(&id.0), b"x").unwrap();
+    // An earlier try was cut off.
+    let cut_off = Entry::Undoing {
+        injection: id.clone(),
+        because: "the first try".into(),
+    };
+    fixture.journal.lock().unwrap().append(cut_off).unwrap();
+    let outcome = undo_injection(&fixture.journal, &id, "end").unwrap();
+    assert_eq!(outcome.stuck, None);
+    let said = outcome.unrecorded.unwrap();
+    assert!(said.contains("could not remove"), "{said}");
+    assert_eq!(fixture.phase(0), Phase::Undone);
+    let records = || fixture.journal.lock().unwrap().state().seq();
+    assert_eq!(records(), 3, "intent, undoing, undone");
+    let again = undo_injection(&fixture.journal, &id, "end").unwrap();
+    assert_eq!((again.unrecorded, again.stuck, records()), (None, None, 3));
+    let unknown = InjectionId("zzzzzzzz".into());
+    assert_eq!(undo_injection(&fixture.journal, &unknown, "end"), None);
 }

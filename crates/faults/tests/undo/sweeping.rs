@@ -30,6 +30,14 @@ fn a_sweep_ends_what_its_own_dead_runs_left_and_nothing_that_it_cannot_explain()
         (mark, process)
     };
     let (ours, dead) = start("swept", &name);
+    let probe = Sleeper::spawn(
+        std::process::Command::new("sleep")
+            .arg("61")
+            .env("SQUALL_PROBE", format!("{name}-4711-3")),
+    );
+    wait_for("the mark", || {
+        process::variable(probe.pid(), "SQUALL_PROBE").is_some()
+    });
     let (theirs, stranger) = start("stranger", "a-run-of-somebody-else");
     let fate = |found: &[Found], mark: &str| {
         found
@@ -48,6 +56,7 @@ fn a_sweep_ends_what_its_own_dead_runs_left_and_nothing_that_it_cannot_explain()
     assert_eq!(fate(&found, &ours), Some(Fate::Removed));
     assert_eq!(fate(&found, &theirs), Some(Fate::Unattributed));
     assert_eq!(process::identity(dead.pid()).unwrap(), None);
+    assert_eq!(process::identity(probe.pid()).unwrap(), None);
     assert!(process::identity(stranger.pid()).unwrap().is_some());
 }
 
@@ -122,7 +131,9 @@ fn a_forced_sweep_removes_what_nobody_explains_and_nothing_else() {
         return;
     }
     // Without the cgroup mounts and with a process table and a network of its own, it cannot reach what other people run here.
-    let script = "umount -R /sys/fs/cgroup 2>/dev/null; exec \"$0\" --exact sweeping::forced_sweep_in_a_world_of_its_own --ignored";
+    // Hierarchies may be mounted anywhere, in a container's root too.
+    let script = "awk '$3 ~ /^cgroup/ {print $2}' /proc/self/mounts | while read -r point; do umount -l \"$point\" 2>/dev/null; done; \
+        exec \"$0\" --exact sweeping::forced_sweep_in_a_world_of_its_own --ignored";
     let status = std::process::Command::new("unshare")
         .args(["-pfmn", "--mount-proc", "sh", "-c", script])
         .arg(std::env::current_exe().unwrap())

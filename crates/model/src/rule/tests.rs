@@ -1,3 +1,6 @@
+mod aims;
+mod moments;
+
 use super::*;
 use crate::timing::{After, Every, Moment};
 use crate::units::{Percent, Span};

@@ -53,16 +53,16 @@ fn a_run_that_holds_goes_through_every_stage_and_leaves_its_folder_complete() {
 }
 
 #[test]
-fn a_step_lasts_as_long_as_its_injection_though_its_trigger_ends_at_once() {
+fn a_step_lasts_as_long_as_its_injection() {
     let outcome = play(
         script(),
         well_behaved(|word, stage| {
             if matches!(word, ToAgent::Arm(_)) {
-                stage.event(rule_ended());
                 stage.event_after(200, begun(Class::Lasting));
                 stage.event_after(220, landed());
                 stage.event_after(900, undo_begun());
                 stage.event_after(910, undone());
+                stage.event_after(911, rule_ended());
             }
             assert!(!matches!(word, ToAgent::Undo { .. }), "it was cut short");
         }),

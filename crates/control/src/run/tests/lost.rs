@@ -149,6 +149,29 @@ fn guard_and_agent_both_gone_leaves_it_to_the_journal() {
 }
 
 #[test]
+fn what_was_cut_off_before_its_undo_was_recorded_is_not_outstanding() {
+    let outcome = play_with(
+        script(),
+        well_behaved(|word, stage| {
+            if matches!(word, ToAgent::Arm(_)) {
+                stage.event(begun(Class::Lasting));
+                stage.after(20, Word::GuardGone);
+                stage.after(20, Word::AgentGone);
+            }
+        }),
+        Watcher::default(),
+        |run, run_dir| {
+            use squall_faults::journal::{Journal, record::Writer};
+            Journal::create(run_dir, run, Writer::Agent).expect("a journal");
+        },
+    );
+    assert_eq!(outcome.exit(), Exit::Bug);
+    assert!(outcome.conclusion.outstanding.is_empty());
+    assert!(outcome.has(|body| matches!(body, Body::NotLanded { .. })));
+    assert!(outcome.has(|body| matches!(body, Body::Undone { by, .. } if by == "recovery")));
+}
+
+#[test]
 fn a_rule_that_is_refused_ends_and_the_run_goes_on_to_its_end() {
     let outcome = play(
         script(),

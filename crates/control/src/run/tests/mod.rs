@@ -150,6 +150,10 @@ fn well_behaved(mut also: impl FnMut(&ToAgent, &mut Stage0) + Send + 'static) ->
                 name: None,
                 aim: "at once".into(),
             }),
+            ToAgent::Disarm { rule } => stage.event(Body::RuleEnded {
+                rule: *rule,
+                because: "it was disarmed".into(),
+            }),
             ToAgent::Finish { .. } => {
                 stage.after(
                     5,
@@ -174,10 +178,9 @@ fn well_behaved(mut also: impl FnMut(&ToAgent, &mut Stage0) + Send + 'static) ->
 
 fn kills(word: &ToAgent, stage: &mut Stage0) {
     if matches!(word, ToAgent::Arm(_)) {
-        // As the real agent does: the trigger's end is told before the injection's beginning.
-        stage.event(rule_ended());
         stage.event_after(30, begun(Class::OneShot));
         stage.event_after(40, landed());
+        stage.event_after(41, rule_ended());
     }
 }
 

@@ -1,6 +1,7 @@
 //! One connection of a hook: its lines in, its answers out, each bounded.
 
 use super::Request;
+use crate::agent::procs::Known;
 use rustix::event::epoll;
 use rustix::net::{SendFlags, send};
 use serde::Serialize;
@@ -30,6 +31,8 @@ pub(super) enum Spoken {
 pub(super) struct Client {
     socket: OwnedFd,
     pub(super) pid: u32,
+    /// Who had this pid when it connected; None when it had gone by then.
+    pub(super) process: Option<Known>,
     pub(super) hello: Option<Hello>,
     armed: Vec<HoldSpec>,
     welcomed: bool,
@@ -47,6 +50,7 @@ impl Client {
         Client {
             socket,
             pid,
+            process: Known::of(pid),
             hello: None,
             armed: Vec::new(),
             welcomed: false,

@@ -3,7 +3,9 @@
 //! A hostile trainer harms only itself: connections, lines, rates and answers are bounded, and what is dropped is counted.
 
 mod client;
+pub mod place;
 
+use super::procs::Known;
 use client::{Client, Spoken};
 use rustix::event::epoll;
 use squall_model::hook::{FromAgent, Hello, HoldReached, HoldSpec, TrainingEvent};
@@ -281,11 +283,16 @@ impl Hooks {
         Some((client.hello.as_ref()?, client.pid))
     }
 
+    /// The very process that connected: a reused pid, or a child that inherited the connection, is another one.
+    pub fn process(&self, client: ClientId) -> Option<Known> {
+        self.clients.get(&client)?.process
+    }
+
     /// The newest connected process of role `rank` for each rank.
-    pub fn announced(&self) -> BTreeMap<u32, u32> {
+    pub fn announced(&self) -> BTreeMap<u32, Known> {
         let ranks = self.clients.values().filter_map(|client| {
             let hello = client.hello.as_ref()?;
-            (hello.role == "rank").then_some((hello.rank?, client.pid))
+            (hello.role == "rank").then_some((hello.rank?, client.process?))
         });
         ranks.collect()
     }

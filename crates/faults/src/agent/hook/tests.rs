@@ -83,8 +83,8 @@ fn a_rank_is_welcomed_armed_held_and_let_go() {
     server.hooks.arm(&[], &mut Vec::new());
     assert_eq!(line(&trainer), "{\"arm\":{\"holds\":[]}}\n");
     assert_eq!(
-        server.hooks.announced().get(&1),
-        Some(&std::process::id()),
+        server.hooks.announced().get(&1).map(|known| known.pid),
+        Some(std::process::id()),
         "by credentials, not by its word"
     );
 

@@ -1,4 +1,4 @@
-use super::{Scope, matches, resolve};
+use super::{Known, Scope, matches, resolve};
 use crate::fault::Target;
 use squall_model::timing::Selector;
 use std::process::{Child, Command};
@@ -26,7 +26,7 @@ fn start(mark: &str, script: &str) -> Tree {
 fn scope(mark: &str, tree: &Tree) -> Scope {
     Scope {
         mark: Some(mark.into()),
-        root: Some(tree.0.id()),
+        root: Known::of(tree.0.id()),
         seed: 7,
         ..Scope::default()
     }

@@ -1,0 +1,50 @@
+//! Where the hook's socket lies: a short path, in a folder that only this user can enter.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The folder of sockets: `/run/squall` (root), `$XDG_RUNTIME_DIR/squall`, else one of the user's under the temporary directory.
+fn folder() -> PathBuf {
+    let us = rustix::process::geteuid();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|path| path.is_dir());
+    if us.is_root() {
+        PathBuf::from("/run/squall")
+    } else if let Some(runtime) = runtime {
+        runtime.join("squall")
+    } else {
+        std::env::temp_dir().join(format!("squall-{}", us.as_raw()))
+    }
+}
+
+fn socket(folder: &Path, run: &str) -> PathBuf {
+    folder.join(format!("{run}.hook"))
+}
+
+/// The path for a run's socket. Its folder is made, or checked to be this user's own.
+pub(in crate::agent) fn make(run: &str) -> io::Result<PathBuf> {
+    let folder = folder();
+    crate::state_dir::create_private(&folder)?;
+    let (us, meta) = (
+        rustix::process::geteuid(),
+        std::fs::symlink_metadata(&folder)?,
+    );
+    if !meta.is_dir() || meta.uid() != us.as_raw() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{} is not a folder of this user", folder.display()),
+        ));
+    }
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
+    Ok(socket(&folder, run))
+}
+
+/// Removes the socket that a killed agent left. None there is fine, and so is one of another user's that stays.
+pub fn remove_left(run: &str) -> io::Result<()> {
+    match std::fs::remove_file(socket(&folder(), run)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
