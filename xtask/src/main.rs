@@ -1,4 +1,4 @@
-//! The project's own verbs: `cargo xtask demo | test | crash | prove | bench | docs`.
+//! The project's own verbs: `cargo xtask demo | test | crash | prove | mutants | bench | docs`.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
@@ -11,6 +11,7 @@ mod command;
 mod crash;
 mod demo;
 mod docs;
+mod mutants;
 mod needs;
 mod prove;
 mod test;
@@ -25,6 +26,7 @@ The project's own verbs:
   cargo xtask crash --matrix [--full]     the crash matrix: fault × journal boundary × cause
   cargo xtask crash --trials N [--seed S] random kills, half at fail points, half from a timer
   cargo xtask prove [aim|bugs|clean] [--count N]  many runs: kills land where aimed, bugs are found, clean kills are not
+  cargo xtask mutants [GROUP …] [--list] [--shard K/N]  breaks journal, guard, lease and transitions one place at a time; lists what no test notices
   cargo xtask bench [NAME] [--format json]  interleaved runs, medians, ratios; exit 1 when a goal is missed
   cargo xtask docs [--check]              writes schemas and reference (or fails when they have drifted)";
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(rest),
         Some("crash") => crash::run(rest),
         Some("prove") => prove::run(rest),
+        Some("mutants") => mutants::run(rest),
         Some("bench") => bench::run(rest),
         Some("docs") => docs::run(rest),
         Some("help" | "--help" | "-h") | None => {
