@@ -8,6 +8,22 @@
     reason = "the one crate that prints"
 )]
 
+/// As std's, but a reader that went away (`squall report last | head`) is no panic: what is left is not said, and a run
+/// goes on to its undo.
+macro_rules! print {
+    ($($part:tt)*) => { $crate::output::say($crate::output::Stream::Out, format_args!($($part)*)) };
+}
+macro_rules! println {
+    () => { $crate::output::say($crate::output::Stream::Out, format_args!("\n")) };
+    ($($part:tt)*) => { $crate::output::say($crate::output::Stream::Out, format_args!("{}\n", format_args!($($part)*))) };
+}
+macro_rules! eprint {
+    ($($part:tt)*) => { $crate::output::say($crate::output::Stream::Error, format_args!($($part)*)) };
+}
+macro_rules! eprintln {
+    ($($part:tt)*) => { $crate::output::say($crate::output::Stream::Error, format_args!("{}\n", format_args!($($part)*))) };
+}
+
 mod arguments;
 mod command;
 mod live;
@@ -35,13 +51,11 @@ fn main() -> ExitCode {
         Command::Agent(inner) => return command::inner::agent(&inner.arguments),
         Command::ServeFault(inner) => return command::inner::serve(&inner.arguments),
     };
-    ExitCode::from(
-        exit.unwrap_or_else(|failure| {
-            eprint!("{failure}");
-            failure.exit
-        })
-        .code(),
-    )
+    let exit = exit.unwrap_or_else(|failure| {
+        eprint!("{failure}");
+        failure.exit
+    });
+    ExitCode::from(output::after_all(exit).code())
 }
 
 /// The outcome of a command: how to exit, or what could not be done.
