@@ -2,11 +2,6 @@
 //!
 //! Parses arguments, prints, exits. All logic lives in the crates below.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the one crate that prints"
-)]
 
 /// As std's, but a reader that went away (`squall report last | head`) is no panic: what is left is not said, and a run
 /// goes on to its undo.
