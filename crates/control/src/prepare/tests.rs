@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{Child, Scratch};
+use squall_model::experiment::Probe;
 
 fn circumstances(places: &[PathBuf]) -> Circumstances {
     Circumstances {
@@ -23,6 +24,7 @@ targets:
   second: {rank: 1}
 steady-state:
   - probe: {training-event: {every: epoch, within: 30s}}
+  - probe: {process-alive: {target: {name: second}}}
 method:
   - process-kill: {target: {name: second}, every: {epochs: 10}}
   - wait: 1s
@@ -37,6 +39,10 @@ fn a_valid_experiment_becomes_a_script() {
     let script = &prepared.script;
     assert_eq!(script.rules[0].target.rank, Some(1));
     assert_eq!(script.steady[0].0, "steady-state/0");
+    let Probe::ProcessAlive(alive) = &script.steady[1].1.probe else {
+        panic!("{:?}", script.steady[1]);
+    };
+    assert_eq!(alive.target.rank, Some(1), "its name was replaced");
     assert_eq!(script.directory, scratch.path());
     assert_eq!(
         script.workload.as_ref().and_then(|owned| owned.epochs),

@@ -1,10 +1,13 @@
 //! An experiment as its conductor plays it: names resolved, steps numbered, folders known.
 
 use squall_faults::protocol::Rule;
-use squall_model::experiment::{Check, Expect, Experiment, LogPattern, Requirement, Workload};
+use squall_model::experiment::{
+    Check, Expect, Experiment, LogPattern, Probe, Requirement, Workload,
+};
 use squall_model::id::RuleId;
-use squall_model::plan::{Plan, PlanStep, PlannedRule};
+use squall_model::plan::{Plan, PlanStep, PlannedRule, resolve};
 use squall_model::policy::Policies;
+use squall_model::timing::Selector;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -130,13 +133,14 @@ impl Script {
             .iter()
             .map(|rule| u64::from(rule.blast_radius.targets_max))
             .max();
+        let targets = &experiment.targets;
         Script {
             title: experiment.title.clone(),
             requirement: experiment.requirement.clone(),
             expect: experiment.expect.clone(),
             seed: plan.seed,
-            steady: named("steady-state", &experiment.steady_state),
-            abort: named("abort-when", &experiment.abort_when),
+            steady: named("steady-state", &experiment.steady_state, targets),
+            abort: named("abort-when", &experiment.abort_when, targets),
             baseline: plan.baseline.0,
             rate: experiment
                 .monitor
@@ -180,11 +184,19 @@ impl Script {
     }
 }
 
-/// `steady-state/NAME`, or `steady-state/0` for one without a name.
-fn named(section: &str, checks: &[Check]) -> Vec<(String, Check)> {
-    let name = |(index, check): (usize, &Check)| match &check.name {
-        Some(name) => (format!("{section}/{name}"), check.clone()),
-        None => (format!("{section}/{index}"), check.clone()),
+/// `steady-state/NAME`, or `steady-state/0` for one without a name; names of targets are replaced by what they stand for.
+fn named(
+    section: &str,
+    checks: &[Check],
+    targets: &BTreeMap<String, Selector>,
+) -> Vec<(String, Check)> {
+    let name = |(index, check): (usize, &Check)| {
+        let mut check = check.clone();
+        if let Probe::ProcessAlive(alive) = &mut check.probe {
+            alive.target = resolve(&alive.target, targets);
+        }
+        let name = check.name.clone().unwrap_or_else(|| index.to_string());
+        (format!("{section}/{name}"), check)
     };
     checks.iter().enumerate().map(name).collect()
 }
