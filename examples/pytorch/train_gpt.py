@@ -254,7 +254,7 @@ class Trainer:
         while self.step < self.total:
             number = self.step // self.wish.steps_per_epoch
             self.epoch(number)
-            self.step, self.shift = (number + 1) * self.wish.steps_per_epoch, self.shift
+            self.step = (number + 1) * self.wish.steps_per_epoch
             self.say(f"epoch {number + 1} held-out loss {self.evaluate():.6f}")
             self.save()
         self.say("training finished")

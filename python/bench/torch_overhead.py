@@ -2,7 +2,7 @@
 
     python python/bench/torch_overhead.py [blocks]
 
-One process trains a real model and is observed by a real reader in another process. Blocks of 20 steps with the hook on and
+One process trains a real model and is observed by a real reader in another process. Single steps with the hook on and
 off alternate, in an order that changes with each pair, and each pair gives one difference of CPU time a step (the reader's own
 time is not the trainer's). The upper bound is the 97.5 % point of 2,000 resamplings of the pairs. Off, the wrappers are still
 there and return at once: about ten calls a step, together below 5 µs.
@@ -19,11 +19,11 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from overhead import agent
 
-STEPS, GOAL = 20, 0.02
+STEPS, GOAL = 1, 0.02
 
 
 def main():
-    blocks = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+    blocks = int(sys.argv[1]) if len(sys.argv) > 1 else 1500
     with tempfile.TemporaryDirectory() as folder:
         pid = agent(os.path.join(folder, "s"))
         try:
@@ -46,7 +46,7 @@ def measure(blocks):
 
     torch.set_num_threads(1)
     assert squall_hook.connected() and State.torch is torch
-    width, batch = 384, 48
+    width, batch = 384, 80
     data = torch.utils.data.TensorDataset(torch.randn(batch * 400, width))
 
     def forever():
@@ -72,7 +72,7 @@ def measure(blocks):
             step()
         return (time.process_time() - cpu) / STEPS, (time.monotonic() - wall) / STEPS
 
-    for off in (False, True) * 3:
+    for off in (False, True) * 20:
         block(off)
     seen, pairs = hook._seq, []
     for number in range(blocks):

@@ -39,8 +39,9 @@ def is_array(value: Any) -> bool:
 def dtype_of(name: str, value: Any) -> str:
     if hasattr(value, "full_tensor"):
         raise ValueError(f"parameter {name!r} is spread over several ranks; gather it first")
-    kind = str(value.dtype).rpartition(".")[2]
-    found = _NAMES.get(kind.lstrip("<>=|"))
+    # numpy's dtypes have a name without the order of bytes; torch's say theirs as text.
+    kind = getattr(value.dtype, "name", None) or str(value.dtype).rpartition(".")[2]
+    found = _NAMES.get(kind)
     if found is None:
         raise ValueError(f"parameter {name!r} has the dtype {kind}, which safetensors cannot write")
     return found

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -166,7 +167,9 @@ class Case(unittest.TestCase):
     def start(self, *command, **keywords):
         env = self.environment(**keywords)
         child = subprocess.Popen(
-            [sys.executable, *command], env=env, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, *command], env=env, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            # A shell ignores SIGINT in what it starts with `&`, and so would every process below it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.addCleanup(self._reap, child)
         return child

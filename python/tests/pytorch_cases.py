@@ -34,7 +34,7 @@ class Cases(Case):
     def see(self, text, code=0, arm=(), **extra):
         agent = self.agent(arm=list(arm))
         extra.setdefault("SQUALL_HOOK_STATE", self.folder)
-        out = self.finish(self.start(self.script(START + text), path=self.torch_path, **extra), code, seconds=60)
+        out = self.finish(self.start(self.script(START + text), path=self.torch_path, **extra), code, seconds=120)
         agent.all_ended()
         return agent, out
 
@@ -83,7 +83,7 @@ class Cases(Case):
         time.sleep(0.2)
         self.assertIsNone(child.poll(), "it was not held")
         agent.peers[-1].send({"landed": {"id": "h1"}})
-        self.finish(child, seconds=60)
+        self.finish(child, seconds=120)
 
     def test_epoch_ends_before_its_checkpoint_and_evaluation(self):
         agent, _ = self.see(
@@ -155,18 +155,18 @@ class Cases(Case):
         agent = self.agent()
         agent.answer = lambda peer, m: peer.send({"release": {"id": m["request"]["id"]}}) if "request" in m else agent.welcome(peer, m)
         text = "import squall_hook\nsquall_hook.every_epochs(2)\nfor e in range(4): train(DataLoader([1], 1))"
-        self.finish(self.start(self.script(START + text), path=self.torch_path), seconds=60)
+        self.finish(self.start(self.script(START + text), path=self.torch_path), seconds=120)
         asked = [m["request"]["epoch"] for p in agent.peers for m in p.messages if "request" in m]
         self.assertEqual(asked, [2, 4])
 
     def test_without_an_agent_torch_is_left_alone(self):
         text = "assert not hasattr(torch.save, '_squall') and not hasattr(torch.autograd.backward, '_squall')\ntrain(DataLoader([1], 1))"
-        self.finish(self.start(self.script(START + text), path=self.torch_path), seconds=60)
+        self.finish(self.start(self.script(START + text), path=self.torch_path), seconds=120)
 
     def test_an_agent_that_dies_changes_nothing(self):
         agent = self.agent()
         child = self.start(self.script(START + "train(DataLoader(list(range(200)), 1)); print('done')"), path=self.torch_path)
         agent.event("step-end", 60)
         agent.close()
-        out, err = self.finish(child, seconds=60)
+        out, err = self.finish(child, seconds=120)
         self.assertEqual((out, err), ("done\n", ""))

@@ -1,6 +1,6 @@
 //! Small counts of what `cargo xtask prove` does at large.
 
-use squall_tests::prove::{Proof, aim, bugs, clean, unheld};
+use squall_tests::prove::{Proof, aim, bugs, clean, naming, unheld};
 
 /// Runs at a time in each test; the tests themselves run side by side.
 const JOBS: usize = 1;
@@ -32,4 +32,9 @@ fn every_seeded_bug_gives_the_verdict_different() {
 #[test]
 fn clean_kills_never_give_the_verdict_different() {
     holds(&clean::prove(12, 2 * JOBS));
+}
+
+#[test]
+fn every_seeded_bug_is_named_and_clean_runs_name_none() {
+    holds(&naming::prove(1, 2, naming::FIRST_SEED, JOBS));
 }

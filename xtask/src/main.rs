@@ -1,4 +1,4 @@
-//! The project's own verbs: `cargo xtask demo | test | crash | prove | torch | keras | page | bench | docs`.
+//! The project's own verbs: `cargo xtask demo | test | crash | prove | torch | keras | page | mutants | bench | docs`.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
@@ -14,6 +14,7 @@ mod docs;
 mod interval;
 mod keras;
 mod launcher;
+mod mutants;
 mod needs;
 mod page;
 mod prove;
@@ -36,6 +37,7 @@ The project's own verbs:
   cargo xtask torch --launcher N          how often torchrun's own restart fails with its own settings, with its interval
   cargo xtask keras                       a Keras script that ends itself every ten epochs: without checkpoints, and with
   cargo xtask page                        the report's page in a browser; renews the pictures in docs/images
+  cargo xtask mutants [GROUP …] [--list] [--shard K/N]  breaks journal, guard, lease and transitions one place at a time; lists what no test notices
   cargo xtask bench [NAME] [--format json]  interleaved runs, medians, ratios; exit 1 when a goal is missed
   cargo xtask docs [--check]              writes schemas and reference (or fails when they have drifted)";
 
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Some("torch") => torch::run(rest),
         Some("keras") => keras::run(rest),
         Some("page") => page::run(rest),
+        Some("mutants") => mutants::run(rest),
         Some("bench") => bench::run(rest),
         Some("docs") => docs::run(rest),
         Some("help" | "--help" | "-h") | None => {

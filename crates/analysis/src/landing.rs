@@ -258,10 +258,15 @@ fn judge(
     if precision == Precision::Late {
         return Landed::Late;
     }
-    if differs(aim.rank, place.rank) || (aim.phase.is_some() && aim.phase != place.phase) {
+    let held = precision == Precision::Held;
+    let phase = if held {
+        aim.phase.as_deref()
+    } else {
+        inner_phase(aim)
+    };
+    if differs(aim.rank, place.rank) || (phase.is_some() && phase != place.phase.as_deref()) {
         return Landed::Missed;
     }
-    let held = precision == Precision::Held;
     if aim.step.is_some() {
         let most = if held {
             0
@@ -288,7 +293,7 @@ fn judge(
             }
         }
         // The epoch after the aimed one is in progress: the aimed one has ended.
-        (Some(a), Some(b)) if aim.phase.is_none() && b == a + 1 && !held => Landed::Near,
+        (Some(a), Some(b)) if phase.is_none() && b == a + 1 && !held => Landed::Near,
         (Some(_), _) => Landed::Missed,
         (None, _) => {
             if held {
@@ -298,6 +303,14 @@ fn judge(
             }
         }
     }
+}
+
+/// The phase that an aim names inside a step or epoch. An end is none: what has ended once has ended for good, so an
+/// aim at it that nothing held is judged by how far off it landed.
+fn inner_phase(aim: &Place) -> Option<&str> {
+    aim.phase
+        .as_deref()
+        .filter(|phase| !matches!(*phase, "step-end" | "epoch-end"))
 }
 
 /// Steps between aim and place. Without a phase an aim means that the step has completed: a step in progress is then
@@ -311,7 +324,7 @@ fn steps_off(aim: &Place, place: &Place) -> Option<i64> {
         .phase
         .as_deref()
         .is_some_and(|phase| phase.starts_with("checkpoint"));
-    let landed = if aim.phase.is_some() || after_end || landed <= aimed {
+    let landed = if inner_phase(aim).is_some() || after_end || landed <= aimed {
         landed
     } else {
         landed - 1

@@ -8,6 +8,9 @@ use crate::run::{Checkpoint, Run};
 use crate::same_result::{Rung, Sameness, dropped, rung};
 use std::collections::BTreeMap;
 
+/// What a rung says that compared whole files.
+pub(crate) const BY_FILES: &str = "file, not parameters";
+
 /// What both runs of the workload left, side by side.
 pub(crate) struct Pair<'a> {
     pub(crate) run: &'a Run,
@@ -121,14 +124,25 @@ impl Pair<'_> {
         match (self.newest(false, file), self.newest(true, file)) {
             (Some(mine), Some(theirs)) if mine == theirs => decide(
                 Sameness::Same,
-                format!("the last checkpoint files are equal, byte for byte (file, not parameters; SHA-256 {}…)", short(&mine.digest)),
+                format!(
+                    "the last checkpoint files are equal, byte for byte ({BY_FILES}; SHA-256 {}…)",
+                    short(&mine.digest)
+                ),
             ),
             (Some(_), Some(_)) => decide(
                 Sameness::NotMeasured,
-                "the last checkpoint files differ, but a file holds more than parameters (file, not parameters)".into(),
+                format!(
+                    "the last checkpoint files differ, but a file holds more than parameters ({BY_FILES})"
+                ),
             ),
-            (None, _) => decide(Sameness::NotMeasured, "the run left no digest of its final parameters".into()),
-            (_, None) => decide(Sameness::NotMeasured, "the reference run left no digest of its final parameters".into()),
+            (None, _) => decide(
+                Sameness::NotMeasured,
+                "the run left no digest of its final parameters".into(),
+            ),
+            (_, None) => decide(
+                Sameness::NotMeasured,
+                "the reference run left no digest of its final parameters".into(),
+            ),
         }
     }
 

@@ -53,6 +53,13 @@ pub struct SameResult {
     pub rungs: Vec<Rung>,
 }
 
+impl SameResult {
+    /// Whether whole files were compared, because nobody told the digest of the parameters.
+    pub(crate) fn by_files(&self) -> bool {
+        self.sentence.contains(crate::pair::BY_FILES)
+    }
+}
+
 /// Compares the disturbed run with its reference.
 pub(crate) fn same_result(
     run: &Run,

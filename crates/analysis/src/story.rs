@@ -1,6 +1,7 @@
 //! Tells each recovery from the attempts of the job, the restarts between them and what supervisor and ranks said.
 
 use crate::attribution::{Cause, Restart, landed, restarts, steps_after};
+use crate::hang;
 use crate::lineage::{Attempt, Lineage, StepEnd};
 use crate::lives::Unit;
 use crate::log::{Injected, Log};
@@ -24,7 +25,17 @@ pub(crate) fn recoveries(log: &Log<'_>, lineage: Option<&Lineage>) -> Vec<Recove
         landed: &landed,
         restarts: &restarts(log, lineage),
     };
-    landed.iter().map(|(index, _)| story.tell(*index)).collect()
+    landed
+        .iter()
+        .map(|(index, _)| {
+            let mut recovery = story.tell(*index);
+            let from = recovery.start_ns;
+            recovery
+                .notes
+                .extend(hang::notes(&log.work, from, from + recovery.total_ns));
+            recovery
+        })
+        .collect()
 }
 
 /// Restarts that no injection explains.

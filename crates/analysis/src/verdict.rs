@@ -312,6 +312,9 @@ fn survived(findings: &Findings<'_>) -> String {
     let mut words = format!("{subject} {verb} {}", faults(&acted));
     if findings.same.sameness == Sameness::Same {
         words += match findings.same.decided_by.as_deref() {
+            Some("bit-equal") if findings.same.by_files() => {
+                " and left the same last checkpoint as the undisturbed run, byte for byte"
+            }
             Some("bit-equal") => {
                 " and ended with the same parameters as the undisturbed run, bit for bit"
             }

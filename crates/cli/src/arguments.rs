@@ -103,7 +103,7 @@ pub(crate) struct Status {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true))]
 pub(crate) struct Undo {
-    /// The run, by its id or the start of it
+    /// The run, by its id or the start of it; `last` for the newest
     #[arg(group = "what")]
     pub(crate) run: Option<String>,
     /// Every run that nobody holds any more

@@ -3,20 +3,20 @@
 //! Parses arguments, prints, exits. All logic lives in the crates below.
 #![forbid(unsafe_code)]
 
-// In place of the standard library's, which panic when nobody reads any more (`squall faults | head`): the one crate
-// that prints must not end a run because of that.
+/// As std's, but a reader that went away (`squall report last | head`) is no panic: what is left is not said, and a run
+/// goes on to its undo.
 macro_rules! print {
-    ($($it:tt)*) => { $crate::output::put(&mut std::io::stdout(), format_args!($($it)*)) };
+    ($($part:tt)*) => { $crate::output::say($crate::output::Stream::Out, format_args!($($part)*)) };
 }
 macro_rules! println {
-    () => { print!("\n") };
-    ($($it:tt)*) => { print!("{}\n", format_args!($($it)*)) };
+    () => { $crate::output::say($crate::output::Stream::Out, format_args!("\n")) };
+    ($($part:tt)*) => { $crate::output::say($crate::output::Stream::Out, format_args!("{}\n", format_args!($($part)*))) };
 }
 macro_rules! eprint {
-    ($($it:tt)*) => { $crate::output::put(&mut std::io::stderr(), format_args!($($it)*)) };
+    ($($part:tt)*) => { $crate::output::say($crate::output::Stream::Error, format_args!($($part)*)) };
 }
 macro_rules! eprintln {
-    ($($it:tt)*) => { eprint!("{}\n", format_args!($($it)*)) };
+    ($($part:tt)*) => { $crate::output::say($crate::output::Stream::Error, format_args!("{}\n", format_args!($($part)*))) };
 }
 
 mod arguments;
@@ -47,13 +47,11 @@ fn main() -> ExitCode {
         Command::Agent(inner) => return command::inner::agent(&inner.arguments),
         Command::ServeFault(inner) => return command::inner::serve(&inner.arguments),
     };
-    ExitCode::from(
-        exit.unwrap_or_else(|failure| {
-            eprint!("{failure}");
-            failure.exit
-        })
-        .code(),
-    )
+    let exit = exit.unwrap_or_else(|failure| {
+        eprint!("{failure}");
+        failure.exit
+    });
+    ExitCode::from(output::after_all(exit).code())
 }
 
 /// The outcome of a command: how to exit, or what could not be done.

@@ -3,12 +3,8 @@
 use squall_model::diagnostic::Diagnostic;
 use squall_model::exit::Exit;
 use std::fmt;
-use std::io::IsTerminal;
-
-/// Prints. Without a reader there is nobody to tell, and nothing to stop for.
-pub(crate) fn put(to: &mut dyn std::io::Write, text: fmt::Arguments<'_>) {
-    to.write_fmt(text).unwrap_or_default();
-}
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A command that could not do its work: what was attempted, why it could not be, what to type next.
 #[derive(Debug)]
@@ -108,6 +104,56 @@ pub(crate) fn style(paint: Paint, text: &str, stream: Stream) -> String {
         Paint::Strong => "1",
     };
     format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// Whether something could not be said on stdout though somebody may still read it, as on a full disk.
+static UNSAID: AtomicBool = AtomicBool::new(false);
+
+/// Says something. Nobody may be there to read it any more, and that ends no run.
+pub(crate) fn say(stream: Stream, text: fmt::Arguments<'_>) {
+    match stream {
+        Stream::Out => match io::stdout().write_fmt(text) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                UNSAID.store(true, Ordering::Relaxed);
+            }
+            Ok(()) | Err(_) => {}
+        },
+        // There is no third place where its failure could be said.
+        Stream::Error => drop(io::stderr().write_fmt(text)),
+    }
+}
+
+/// The exit code, with the bad news that what was to be printed was not.
+pub(crate) fn after_all(exit: Exit) -> Exit {
+    let unsaid = io::stdout()
+        .flush()
+        .is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe)
+        || UNSAID.load(Ordering::Relaxed);
+    if !unsaid {
+        return exit;
+    }
+    eprintln!("error: could not write all of the output; see whether the disk is full");
+    match exit {
+        Exit::Held => Exit::Bug,
+        worse => worse,
+    }
+}
+
+/// A text as lines of at most 80 columns: the first as it is, the others below its tenth.
+pub(crate) fn folded(text: &str) -> String {
+    let mut folded = String::new();
+    let mut column = 0;
+    for word in text.split_inclusive(' ') {
+        let letters = word.trim_end().chars().count();
+        if column > 10 && column + letters > 80 {
+            folded.truncate(folded.trim_end().len());
+            folded.push_str("\n          ");
+            column = 10;
+        }
+        folded.push_str(word);
+        column += word.chars().count();
+    }
+    folded
 }
 
 /// A JSON value on stdout, one line.

@@ -61,7 +61,7 @@ pub enum PrepareError {
         plan: Box<Plan>,
     },
     /// A selection is empty.
-    #[error("could not find a target for rule {rule} (`{kind}`), because {because}")]
+    #[error("could not find a target for `{kind}`, because {because}")]
     NoTarget {
         /// The rule.
         rule: RuleId,

@@ -78,13 +78,13 @@ impl Fault for NetworkPartition {
         if !facts.nftables {
             unmet.push(Unmet {
                 what: "nf_tables in the kernel, answering this user".to_owned(),
-                remedy: "run as root; load it with `modprobe nf_tables`; or cut connections with a proxy's faults".to_owned(),
+                remedy: "run as root; load it with `modprobe nf_tables`".to_owned(),
             });
         }
         if !facts.net_admin {
             unmet.push(Unmet {
                 what: "CAP_NET_ADMIN in the network namespace".to_owned(),
-                remedy: "run as root, or cut connections with a proxy's faults".to_owned(),
+                remedy: "run as root".to_owned(),
             });
         }
         if let Err(error) = place(target)

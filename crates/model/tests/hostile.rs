@@ -1,4 +1,8 @@
 //! Files that mean harm are refused with words, quickly.
+#![expect(
+    clippy::disallowed_types,
+    reason = "the test looks at the clock, the crate does not"
+)]
 
 mod support;
 

@@ -3,6 +3,7 @@
 pub mod browser;
 mod look;
 pub mod run;
+mod signals;
 
 use anyhow::{Context, Result};
 use browser::{DESK, Look, PHONE};

@@ -6,7 +6,7 @@ use super::{Mistake, Standing, Suspect};
 use crate::num;
 
 pub(super) fn all(clues: &Clues) -> Vec<Suspect> {
-    let rules: [(Mistake, fn(&Clues) -> Answer); 6] = [
+    let rules: [(Mistake, Rule); 6] = [
         (Mistake::TornCheckpoint, torn),
         (Mistake::SaveHandler, handler),
         (Mistake::Samples, samples),
@@ -28,6 +28,7 @@ pub(super) fn all(clues: &Clues) -> Vec<Suspect> {
 }
 
 type Answer = (Standing, String);
+type Rule = fn(&Clues) -> Answer;
 
 fn fits(words: impl Into<String>) -> Answer {
     (Standing::Fits, words.into())

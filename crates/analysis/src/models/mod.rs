@@ -8,6 +8,7 @@
 //! | elasticity | E(S) = C(R) / T(R) | ranks brought back ÷ time that it took |
 //! | detection probability | P(D) = N(D) / N(T) | injections that the job or its supervisor noticed ÷ injections |
 
+mod beside;
 mod facts;
 pub mod formulas;
 

@@ -45,13 +45,16 @@ fn header(page: &mut Page, report: &Report) {
     page.row(
         "",
         &format!(
-            "run {} · {} · {} long · seed {} · blast radius {} of {} · squall {}",
+            "run {} · {} · {} long · seed {} · blast radius {} · squall {}",
             report.run.short(),
             report.started_utc,
             num::duration(report.length_ns),
             report.reproduce.seed,
-            radius.at_most,
-            radius.eligible,
+            match radius.eligible {
+                // Ranks and files that only come with the workload are not counted beforehand.
+                0 => format!("at most {}", radius.at_most),
+                all => format!("{} of {all}", radius.at_most),
+            },
             report.reproduce.squall
         ),
     );

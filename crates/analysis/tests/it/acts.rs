@@ -76,6 +76,29 @@ fn an_injection_that_misses_its_aim_makes_the_run_inconclusive() {
 }
 
 #[test]
+fn without_a_hold_what_has_ended_is_met_by_whatever_comes_next() {
+    let mut run = held();
+    for event in &mut run.events {
+        match &mut event.body {
+            Body::InjectionBegun { aim, .. } => {
+                (aim.step, aim.phase) = (None, Some("epoch-end".into()));
+            }
+            Body::Landed {
+                place, precision, ..
+            } => {
+                (place.phase, *precision) = (Some("step-end".into()), Precision::Observed);
+            }
+            _ => {}
+        }
+    }
+    let report = conclude(&run);
+    assert_eq!(
+        (report.injections[0].landed, report.verdict.exit),
+        (Landed::Near, Exit::Held)
+    );
+}
+
+#[test]
 fn a_landing_that_no_reading_saw_is_not_proven() {
     let mut run = held();
     for event in &mut run.events {

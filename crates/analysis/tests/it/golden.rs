@@ -75,6 +75,10 @@ fn the_json_of_a_held_and_of_a_stuck_run() {
 
 /// Left in the test's own folder, to be looked at.
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test writes files, the crate does not"
+)]
 fn pages_are_written_for_people_to_look_at() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     for (name, run) in all() {

@@ -15,6 +15,7 @@ mod models;
 mod naming;
 mod past;
 mod real;
+mod rows;
 mod runs;
 mod scenarios;
 mod sim;

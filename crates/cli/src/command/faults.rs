@@ -165,7 +165,10 @@ fn facts(info: &KindInfo) -> Vec<(&'static str, String)> {
         ("targets", info.targets.join(", ")),
         (
             "after kill -9 of everything",
-            format!("undone by {}", info.after_kill),
+            match info.after_kill {
+                nothing if nothing.starts_with("nothing") => nothing.to_owned(),
+                by => format!("undone by {by}"),
+            },
         ),
     ]
 }

@@ -3,7 +3,7 @@
 use crate::Outcome;
 use crate::arguments::{Format, Plan as Arguments};
 use crate::live::for_terminal;
-use crate::output::{Failure, Paint, Stream, json, style};
+use crate::output::{Failure, Paint, Stream, folded, json, style};
 use squall_control::prepare::{Circumstances, PrepareError, Prepared, prepare as prepared};
 use squall_model::exit::Exit;
 use squall_model::plan::Plan;
@@ -52,7 +52,7 @@ fn explain(error: PrepareError, path: &Path) -> Failure {
             exit,
             message,
             Some(
-                "start what the selector names, or change the selector; an empty selection is never a success",
+                "start what the selector names, or change the selector (what the workload itself starts is named by `rank` or `workload`); an empty selection is never a success",
             ),
         ),
         PrepareError::Policy(_) => Failure::new(
@@ -97,13 +97,14 @@ pub(crate) fn text(plan: &Plan, stream: Stream) -> String {
             .target_name
             .clone()
             .unwrap_or_else(|| selector(&rule.target));
-        text.push_str(&format!(" plan     {} {target}, {}", rule.kind, rule.aim));
+        let mut line = format!(" plan     {} {target}, {}", rule.kind, rule.aim);
         if plan.rules.len() > 1 {
-            text.push_str(&format!(" · {}", rule.blast_radius));
+            line.push_str(&format!(" · {}", rule.blast_radius));
         }
         if let Some(mechanism) = &rule.mechanism {
-            text.push_str(&format!(" · {mechanism}"));
+            line.push_str(&format!(" · {mechanism}"));
         }
+        text.push_str(&folded(&line));
         text.push('\n');
         for unmet in &rule.unmet {
             text.push_str(&format!(
@@ -122,13 +123,10 @@ fn selector(selector: &squall_model::timing::Selector) -> String {
         Ok(serde_json::Value::Object(map)) => map
             .iter()
             .filter(|(key, _)| *key != "at-most")
-            .map(|(key, value)| {
-                format!(
-                    "{key} {}",
-                    value
-                        .as_str()
-                        .map_or_else(|| value.to_string(), str::to_owned)
-                )
+            .map(|(key, value)| match value {
+                serde_json::Value::Bool(true) => key.clone(),
+                serde_json::Value::String(text) => format!("{key} {text}"),
+                other => format!("{key} {other}"),
             })
             .collect::<Vec<_>>()
             .join(" "),

@@ -33,15 +33,15 @@ fn sparkline(values: &[f64], width: usize) -> String {
 pub(super) fn lines(live: &Live, words: &Words) -> Vec<String> {
     let mut parts = Vec::new();
     if let Some(loss) = live.loss.last() {
-        parts.push(format!("loss {} {loss:.3}", sparkline(&live.loss, 20)));
+        parts.push(format!("loss {} {loss:.3}", sparkline(&live.loss, 16)));
     }
     if let Some(rate) = live.steps_per_second {
         parts.push(format!("steps/s {rate:.1}"));
     }
+    parts.push(format!("lease {:.1} s", live.lease_left.as_secs_f64()));
     if live.step > 0 {
         parts.push(format!("epoch {} step {}", live.epoch, live.step));
     }
-    parts.push(format!("lease {:.1} s", live.lease_left.as_secs_f64()));
     let time = live.elapsed.as_secs_f64();
     let mut lines = vec![format!(" {time:<9.1}{}", parts.join("  "))];
     let mut add = |label: &str, text: String| {
@@ -57,13 +57,15 @@ pub(super) fn lines(live: &Live, words: &Words) -> Vec<String> {
         add("", format!("and {} more", active.len() - NAMED));
     }
     add("probes", words.probes.line());
-    add("next", live.next.join(" · "));
+    add("next", words.next());
     lines
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use squall_model::event::{Body, Event};
+    use squall_model::id::RuleId;
     use std::time::Duration;
 
     #[test]
@@ -82,13 +84,24 @@ mod tests {
             step: 640,
             epoch: 10,
             lease_left: Duration::from_secs_f64(4.2),
-            next: vec!["process-kill after epoch 20".into()],
             ..Live::default()
         };
+        let mut words = Words::default();
+        let armed = Body::Armed {
+            rule: RuleId(0),
+            kind: "process-kill".into(),
+            name: None,
+            aim: "after epoch 20".into(),
+        };
+        words.line(&Event {
+            seq: 1,
+            t_ns: 0,
+            body: armed,
+        });
         assert_eq!(
-            lines(&live, &Words::default()),
+            lines(&live, &words),
             [
-                " 12.3     loss █▅▁ 1.000  steps/s 8.1  epoch 10 step 640  lease 4.2 s",
+                " 12.3     loss █▅▁ 1.000  steps/s 8.1  lease 4.2 s  epoch 10 step 640",
                 " next     process-kill after epoch 20",
             ]
         );

@@ -5,7 +5,7 @@ use crate::output::{Paint, Stream, style};
 use squall_analysis::num;
 use squall_model::event::{Body, Event, Place, Precision, Presence, Stage};
 use squall_model::hook::TrainingEvent;
-use squall_model::id::InjectionId;
+use squall_model::id::{InjectionId, RuleId};
 use squall_model::syntax::Class;
 use std::collections::BTreeMap;
 
@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct Words {
     injections: BTreeMap<InjectionId, Injected>,
+    /// What the armed rules wait for.
+    aims: BTreeMap<RuleId, String>,
     pub(super) probes: Probes,
     stage: Option<Stage>,
     reference: bool,
@@ -164,6 +166,12 @@ impl Words {
             .collect()
     }
 
+    /// What the armed rules wait for, in one line.
+    pub(super) fn next(&self) -> String {
+        let aims: Vec<&str> = self.aims.values().map(String::as_str).collect();
+        aims.join(" · ")
+    }
+
     fn name(&self, id: &InjectionId) -> String {
         let known = self.injections.get(id);
         known.map_or_else(|| id.to_string(), |it| it.name.clone())
@@ -174,6 +182,14 @@ impl Words {
             Body::StageEntered { stage } => {
                 self.stage = Some(*stage);
                 self.reference = *stage == Stage::Reference;
+            }
+            Body::Armed {
+                rule, kind, aim, ..
+            } => {
+                self.aims.insert(*rule, format!("{kind} {aim}"));
+            }
+            Body::RuleEnded { rule, .. } => {
+                self.aims.remove(rule);
             }
             Body::InjectionBegun {
                 injection,

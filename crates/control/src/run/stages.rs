@@ -204,7 +204,7 @@ impl Conductor<'_> {
     fn not_steady(&mut self) {
         let failing = self.steady.as_ref().and_then(Checks::failing);
         let text = match (self.workload_ended(), failing) {
-            (true, _) => "the workload ended before its steady state was established".into(),
+            (true, _) => "the workload ended before its steady state was established; let it train longer, or set a shorter `baseline:` (3s unless said)".into(),
             (false, Some((check, measured))) => {
                 format!("the steady state was not established: {check}: {measured}")
             }

@@ -183,7 +183,7 @@ fn ranked(rank: u32, scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
     topmost
         .max_by_key(|process| (process.start_time, process.pid))
         .map(|process| vec![process.clone()])
-        .ok_or_else(|| NoTarget(format!("no process of the workload carries RANK={rank}")))
+        .ok_or_else(|| NoTarget(format!("no process of the workload carries RANK={rank}; set it for a script that does not, or aim at `workload`")))
 }
 
 fn by_pid(pid: u32, scope: &Scope) -> Result<Proc, NoTarget> {

@@ -99,14 +99,17 @@ impl<L: Injectable> Agent<L> {
     }
 
     fn trained(&mut self, sender: &Sender, event: TrainingEvent) {
-        let now = procs::boot_ns();
-        self.shared
-            .positions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .saw(sender.rank, &event);
-        if self.ending.is_none() {
-            self.drive_all(|trigger| trigger.training(sender.rank, &event, now));
+        // A stack tells where a process stands, not that it went on: it comes between a phase's begin and its hold.
+        if event.kind != "stack" {
+            let now = procs::boot_ns();
+            self.shared
+                .positions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .saw(sender.rank, &event);
+            if self.ending.is_none() {
+                self.drive_all(|trigger| trigger.training(sender.rank, &event, now));
+            }
         }
         let (step, epoch) = (event.step.unwrap_or(0), event.epoch.unwrap_or(0));
         match event.kind.as_str() {

@@ -49,8 +49,10 @@ fn every_ten_epochs_fires_at_each_multiple_once_and_never_at_the_last_epoch() {
     let mut trigger = trigger(&every_epochs(10), Some(40));
     let mut fired = Vec::new();
     // Each kill sends training back by three epochs.
-    let mut epoch = 1;
+    let (mut epoch, mut turns) = (1, 0);
     while epoch <= 40 {
+        turns += 1;
+        assert!(turns < 100, "it fires at a replayed epoch again and again");
         let places = fires(&trigger.training(Some(1), &epoch_end(epoch), epoch));
         epoch = if places.is_empty() {
             epoch + 1

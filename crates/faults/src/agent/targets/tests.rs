@@ -102,7 +102,10 @@ fn a_rank_is_its_topmost_process_not_a_worker_that_inherited_the_variable() {
         &scope,
     )
     .unwrap_err();
-    assert_eq!(none.0, "no process of the workload carries RANK=2");
+    assert_eq!(
+        none.0,
+        "no process of the workload carries RANK=2; set it for a script that does not, or aim at `workload`"
+    );
     for pid in pids(&everything, &scope).into_iter().skip(1) {
         let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
