@@ -31,7 +31,7 @@ fn every_seeded_bug_gives_the_verdict_different() {
 
 #[test]
 fn clean_kills_never_give_the_verdict_different() {
-    holds(&clean::prove(12, JOBS));
+    holds(&clean::prove(12, 2 * JOBS));
 }
 
 #[test]
