@@ -5,21 +5,27 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A program and the Debian package that brings it.
-const NEEDS: &[(&str, &str)] = &[
+type Need = (&'static str, &'static str);
+
+const NEEDS: &[Need] = &[
     ("python3", "python3"),
-    ("gcc", "gcc"),
-    ("readelf", "binutils"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("unshare", "util-linux"),
     ("systemd-analyze", "systemd"),
-    ("chromium", "chromium"),
 ];
 
-/// Installs what is missing as root; otherwise names the one line to type.
-pub(crate) fn install() -> Result<()> {
+/// The report's page is looked at in this.
+pub(crate) const BROWSER: &[Need] = &[("chromium", "chromium")];
+
+/// The stub libraries of `cargo xtask torch` are made with these.
+pub(crate) const COMPILER: &[Need] = &[("gcc", "gcc"), ("readelf", "binutils")];
+
+/// Installs what is missing as root, `more` included; otherwise names the one line to type.
+pub(crate) fn install(more: &[Need]) -> Result<()> {
     let mut packages: Vec<&str> = NEEDS
         .iter()
+        .chain(more)
         .filter(|(program, _)| !is_there(program))
         .map(|(_, package)| *package)
         .collect();

@@ -11,7 +11,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool> {
     if let Some(unknown) = arguments.first() {
         bail!("`cargo xtask page` takes no arguments, but got `{unknown}`");
     }
-    needs::install()?;
+    needs::install(needs::BROWSER)?;
     if !cargo(&["build", "--package", "squall-tests", "--bin", "squall-page"])? {
         bail!("the build failed; see above");
     }

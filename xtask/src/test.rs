@@ -9,6 +9,8 @@ use std::time::Instant;
 struct Part {
     name: &'static str,
     what: &'static str,
+    /// Only when named: it needs a browser or a gigabyte of wheels.
+    on_request: bool,
     run: fn() -> Result<bool>,
 }
 
@@ -16,51 +18,61 @@ const PARTS: &[Part] = &[
     Part {
         name: "format",
         what: "rustfmt finds nothing to change",
+        on_request: false,
         run: format,
     },
     Part {
         name: "lint",
         what: "clippy finds nothing, warnings included",
+        on_request: false,
         run: lint,
     },
     Part {
         name: "rust",
         what: "unit, property, snapshot and end-to-end tests",
+        on_request: false,
         run: rust,
     },
     Part {
         name: "page",
         what: "the report's page in a browser",
+        on_request: true,
         run: page,
     },
     Part {
         name: "python",
         what: "the hook's own tests",
+        on_request: false,
         run: python,
     },
     Part {
         name: "docs",
         what: "schemas and reference match the code",
+        on_request: false,
         run: docs,
     },
     Part {
         name: "unit",
         what: "the boot unit is valid",
+        on_request: false,
         run: boot_unit,
     },
     Part {
         name: "torch",
         what: "real PyTorch under torchrun survives three kills",
+        on_request: true,
         run: torch,
     },
     Part {
         name: "keras",
         what: "a Keras script that ends itself, without checkpoints and with",
+        on_request: true,
         run: keras,
     },
     Part {
         name: "crash",
         what: "the crash matrix's regular cells and 100 random trials",
+        on_request: false,
         run: crash,
     },
 ];
@@ -76,10 +88,11 @@ pub(crate) fn run(names: &[String]) -> Result<bool> {
             known.join(", ")
         );
     }
-    needs::install()?;
+    needs::install(&[])?;
     let mut results = Vec::new();
     for part in PARTS {
-        if !names.is_empty() && !names.iter().any(|name| name == part.name) {
+        let named = names.iter().any(|name| name == part.name);
+        if !named && (part.on_request || !names.is_empty()) {
             continue;
         }
         println!("\n== {}: {}", part.name, part.what);

@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool> {
         ["--launcher", count] => Some(count.parse().ok().filter(|n| *n > 0).context(USAGE)?),
         _ => bail!(USAGE),
     };
-    needs::install()?;
+    needs::install(needs::COMPILER)?;
     let bench = Bench::ready("squall-torch")?;
     match trials {
         Some(trials) => measure_the_launcher(&bench, trials),
