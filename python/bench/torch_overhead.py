@@ -46,7 +46,7 @@ def measure(blocks):
 
     torch.set_num_threads(1)
     assert squall_hook.connected() and State.torch is torch
-    width, batch = 384, 80
+    width, batch = 384, 150
     data = torch.utils.data.TensorDataset(torch.randn(batch * 400, width))
 
     def forever():

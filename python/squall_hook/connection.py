@@ -23,6 +23,9 @@ WELCOME_S = 0.5
 # A waiter looks at least this often whether another thread read its answer, or closed the link.
 LOOK_S = 0.05
 PHASES_MAX = 64
+QUEUE_MAX = 16
+# Waking the agent costs ten times as much as a line, so lines that may wait go out together when the last sending was so recent.
+QUEUE_NS = 20_000_000
 
 FRESH, LIVE, SILENT = 0, 1, 2
 T = TypeVar("T")
@@ -58,9 +61,11 @@ class Hook:
         self._waiting: Set[str] = set()
         self._answers: Dict[str, Answer] = {}
         self._seq = 0
+        self._queue: List[bytes] = []
+        self._flushed_ns = 0
         self._dropped = 0
         # Counted apart, because whoever is interrupted may be just about to change the other counter.
-        self._missed = self._missed_told = 0
+        self._missed = self._missed_told = self._lost_told = 0
         self._requests = 0
         self._welcomed = False
 
@@ -74,7 +79,7 @@ class Hook:
     @property
     def said(self) -> int:
         """A number that changes whenever something is said."""
-        return self._seq + self._dropped
+        return self._seq + self._dropped + len(self._queue)
 
     @property
     def silent(self) -> bool:
@@ -97,17 +102,25 @@ class Hook:
         """Says `hello` anew, with the environment as it is now."""
         self._again()
 
-    def event(self, kind: str, body: str = "") -> bool:
-        """Sends an event if there is room; otherwise it is dropped and counted."""
+    def event(self, kind: str, body: str = "", soon: bool = False) -> bool:
+        """Sends an event if there is room; otherwise it is dropped and counted. `soon`: it may wait for the next one."""
         if self._state == SILENT:
             return False
-        return self._guarded(self._send_event, False, kind, body)
+        return self._guarded(self._send_event, False, kind, body, soon)
 
-    def reach(self, kind: str, body: str, phase: str, step: Optional[int] = None, epoch: Optional[int] = None) -> None:
-        """An event and its hold point, under one lock."""
+    def reach(
+        self,
+        kind: str,
+        body: str,
+        phase: str,
+        step: Optional[int] = None,
+        epoch: Optional[int] = None,
+        soon: bool = False,
+    ) -> None:
+        """An event and its hold point, under one lock. A hold sends what waits."""
         if self._state == SILENT:
             return
-        arm = self._guarded(self._send_and_reach, None, kind, body, phase, step, epoch)
+        arm = self._guarded(self._send_and_reach, None, kind, body, phase, step, epoch, soon)
         if arm is not None:
             self._hold(arm, step, epoch)
 
@@ -135,8 +148,14 @@ class Hook:
         line = wire.line("request", {"id": ident, **body})
         return self._ask(ident, line) if len(line) <= wire.LINE_MAX else Answer("silent")
 
+    def flush(self) -> None:
+        """Sends what waits for the next event."""
+        if self._state == LIVE and self._queue:
+            self._guarded(self._flush, False)
+
     def close(self) -> None:
         """The end of the process: nothing is sent any more."""
+        self.flush()
         self._silence()
 
     def warn_once(self, key: str, text: str) -> None:
@@ -199,6 +218,8 @@ class Hook:
         me = identity.current(self._supervisor)
         hello = {"v": wire.VERSION, **me._asdict(), "phases": self.phases}
         self._rank = me.rank
+        if self._link is not None:
+            self._flush()
         old, self._link, self._seq, self._state = self._link, new, 0, LIVE
         if old is not None:
             old.close()
@@ -229,23 +250,44 @@ class Hook:
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
-    def _send_event(self, kind: str, body: str) -> bool:
-        assert self._link is not None
-        missed = self._missed
-        lost = self._dropped + missed - self._missed_told
-        data = wire.event_line(self._seq + 1, time.monotonic_ns(), kind, body, lost)
-        if len(data) <= wire.LINE_MAX and self._link.send(data):
-            self._seq += 1
-            self._dropped = 0
+    def _send_event(self, kind: str, body: str, soon: bool = False) -> bool:
+        lost = 0
+        if not self._queue:
+            missed = self._missed
+            self._dropped += missed - self._missed_told
             self._missed_told = missed
+            self._lost_told = lost = self._dropped
+        now = time.monotonic_ns()
+        data = wire.event_line(self._seq + len(self._queue) + 1, now, kind, body, lost)
+        if len(data) > wire.LINE_MAX:
+            self._dropped += 1
+            return False
+        self._queue.append(data)
+        if soon and len(self._queue) < QUEUE_MAX and now - self._flushed_ns < QUEUE_NS:
             return True
-        self._dropped += 1
+        self._flushed_ns = now
+        return self._flush()
+
+    def _send_after(self, line: bytes) -> bool:
+        self._flush()
+        return self._link is not None and self._link.send(line)
+
+    def _flush(self) -> bool:
+        assert self._link is not None
+        lines, self._queue = self._queue, []
+        if not lines:
+            return True
+        if self._link.send(b"".join(lines)):
+            self._seq += len(lines)
+            self._dropped -= self._lost_told
+            return True
+        self._dropped += len(lines)
         return False
 
     def _send_and_reach(
-        self, kind: str, body: str, phase: str, step: Optional[int], epoch: Optional[int]
+        self, kind: str, body: str, phase: str, step: Optional[int], epoch: Optional[int], soon: bool
     ) -> Optional[wire.Arm]:
-        self._send_event(kind, body)
+        self._send_event(kind, body, soon)
         return self._reach(phase, step, epoch) if self._state == LIVE else None
 
     def _ask(self, ident: str, line: bytes) -> Answer:
@@ -259,7 +301,7 @@ class Hook:
                 if at is None:
                     return Answer("closed")
                 if not sent:
-                    sent = self._guarded(lambda: self._link is not None and self._link.send(line), False)
+                    sent = self._guarded(self._send_after, False, line)
                 self._guarded(self._read, None)
                 answer = self._answers.pop(ident, None)
                 if answer is not None:

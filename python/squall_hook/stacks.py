@@ -1,6 +1,6 @@
 """Where a process stands when nothing happens any more: the Python stacks of all its threads, without a signal.
 
-A thread looks once a second whether the process said anything; after `HANG_S` of silence in the middle of training it sends
+A thread looks ten times a second whether the process said anything; after `HANG_S` of silence in the middle of training it sends
 the stacks, once for each silence. It needs the interpreter's lock: a wait in gloo, NCCL or a lock gives it away, a loop in C that
 keeps it is not seen. A process that is stopped cannot look; so a process that is held, because a fault is about to be
 aimed at it, sends where it stands before.
@@ -64,10 +64,12 @@ def _limit() -> float:
 
 def _watch() -> None:
     limit, said, since, told = _limit(), -1, 0.0, False
-    pause = min(1.0, limit / 2)
+    # Also what waits in the queue is not to wait for long.
+    pause = min(0.1, limit / 2)
     while not hook.silent:
         time.sleep(pause)
         now = time.monotonic()
+        hook.flush()
         if hook.said != said:
             said, since, told = hook.said, now, False
         elif State.began and not told and now - since >= limit:

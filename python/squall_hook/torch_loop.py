@@ -44,7 +44,7 @@ def after_step(optimizer: Any, *_: Any) -> None:
         return
     if samples and "samples" not in progress.told:
         for part in wire.slices(samples, report.ROOM):
-            hook.event("sample-ids", member("epoch", epoch) + member("step", step) + member("ids", part))
+            hook.event("sample-ids", member("epoch", epoch) + member("step", step) + member("ids", part), True)
     progress.step = progress.counted = step
     hook.reach("step-end", member("step", step) + member("epoch", epoch) + member("loss", State.loss), "step-end", step, epoch)
 

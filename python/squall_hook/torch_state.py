@@ -84,13 +84,13 @@ def begin(phase: str, step: Optional[int], epoch: Optional[int]) -> str:
     if "phase" in progress.told:
         return ""
     body = member("phase", phase) + member("step", step) + member("epoch", epoch)
-    hook.reach("phase-begin", body, phase, step, epoch)
+    hook.reach("phase-begin", body, phase, step, epoch, True)
     return body
 
 
 def end(body: Optional[str]) -> None:
     if body:
-        hook.event("phase-end", body)
+        hook.event("phase-end", body, True)
 
 
 quiet_end = quiet(end)
