@@ -124,6 +124,9 @@ impl Stage {
     }
 
     fn strangers(&mut self) -> anyhow::Result<Vec<Spawned>> {
+        // The kernel counts start times in ticks of 10 ms. A stranger born in the very tick of the process whose pid it takes would
+        // have its identity; a pid is only reused after a lap of all others, so the harness waits for a later tick.
+        std::thread::sleep(std::time::Duration::from_millis(30));
         let mut strangers = Vec::new();
         for pid in journal::remembered_pids(&self.squall.state) {
             self.reaper.reap();
