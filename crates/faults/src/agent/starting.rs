@@ -1,8 +1,9 @@
 //! Starting the owned workload: its files, its cgroups, and its spawn behind a durable undo.
 
+use super::HookFile;
 use super::guard_calls::GuardCalls;
 use super::shared::Shared;
-use super::{HookFile, cgroups};
+use crate::cgroups;
 use crate::fault::{Door, FaultError};
 use crate::guard::wire::{Program, SpawnRequest};
 use crate::host::Host;
@@ -103,7 +104,7 @@ impl Starting {
 
     /// A cgroup of our own in each hierarchy that allows it. Where none does, the mark in the environment serves alone.
     fn make_cgroups(&self, host: &mut Host) -> Result<Vec<PathBuf>, FaultError> {
-        let paths = cgroups::candidates(&format!("squall-{}", self.injection));
+        let paths = cgroups::below_own(&format!("squall-{}", self.injection));
         if paths.is_empty() {
             return Ok(paths);
         }
