@@ -58,7 +58,11 @@ impl Starting {
             target: self.spec.argv.join(" ").chars().take(500).collect(),
             process: None,
             aim: Place::default(),
-            mechanism: "started by the guard, marked in its environment".into(),
+            mechanism: if self.spec.private {
+                "started by the guard in network and mount namespaces of its own, marked in its environment".into()
+            } else {
+                "started by the guard, marked in its environment".into()
+            },
         };
         let mut host = Host::new(
             shared.journal.clone(),
@@ -84,6 +88,7 @@ impl Starting {
                 env: self.env.clone(),
                 directory: Some(self.spec.directory.clone()),
                 cgroups: cgroups.clone(),
+                private: self.spec.private,
             };
             let null = std::fs::File::open("/dev/null")?;
             let (out, err) = (self.write.try_clone()?, self.write.try_clone()?);

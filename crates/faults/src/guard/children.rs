@@ -75,6 +75,7 @@ impl Children {
         launch.stderr = Some(stderr);
         launch.session = true;
         launch.cgroups = [self.home.clone(), request.cgroups].concat();
+        launch.private = request.private;
         let Started { pid, pidfd } = launch.start()?;
         // Not yet waited for, so the pid is still its own even if it has ended.
         let identity =
