@@ -6,6 +6,7 @@ use squall_catalog::Faults;
 use squall_faults::agent::targets::{Scope, resolve};
 use squall_faults::fault::{Injectable, Target};
 use squall_faults::kind::HostFacts;
+use squall_faults::sys::private::may_be_made;
 use squall_model::diagnostic::Diagnostic;
 use squall_model::exit::Exit;
 use squall_model::id::RuleId;
@@ -109,6 +110,8 @@ pub struct Circumstances {
     pub policy_places: Vec<PathBuf>,
     /// What this host is.
     pub facts: HostFacts,
+    /// Whether a workload can be started in namespaces of its own. Asked only when a fault needs it.
+    pub private: fn() -> io::Result<()>,
 }
 
 impl Circumstances {
@@ -118,6 +121,7 @@ impl Circumstances {
             seed,
             policy_places: crate::policy_files::places(),
             facts: HostFacts::read(),
+            private: may_be_made,
         }
     }
 }
@@ -165,6 +169,7 @@ pub fn prepare(path: &Path, circumstances: &Circumstances) -> Result<Prepared, P
             eligible.insert(rule.id, found);
         }
     }
+    isolate(&mut plan, circumstances);
     let policies = policies::<Faults>(&circumstances.policy_places)?;
     let decision = judge(&plan, &policies, &eligible);
     if !decision.refusals.is_empty() {
@@ -223,7 +228,8 @@ fn preflight(
     let fault = faults.fault();
     rule.mechanism = Some(fault.mechanism(facts));
     // What will be chosen is not known yet; one of the candidates stands for all.
-    let first = found.as_ref().and_then(|found| found.first());
+    let host = is_private(rule).then_some(&Target::Host);
+    let first = found.as_ref().and_then(|found| found.first()).or(host);
     rule.unmet = first.map_or_else(Vec::new, |target| {
         let unmet = fault.unmet(target, facts).into_iter();
         unmet
@@ -234,6 +240,36 @@ fn preflight(
             .collect()
     });
     Ok(found.map(|found| eligible(&found)))
+}
+
+/// Aimed at the owned workload, and acting in its network namespace: then that must be one of its own.
+fn is_private(rule: &PlannedRule) -> bool {
+    rule.target.workload == Some(true)
+        && Faults::parse(&rule.kind, rule.config.clone())
+            .is_ok_and(|faults| faults.fault().needs_namespaces())
+}
+
+/// Decides whether the workload starts in namespaces of its own. Where a fault needs that and the host does not allow it, its rule is refused.
+fn isolate(plan: &mut Plan, circumstances: &Circumstances) {
+    let needing: Vec<usize> = (0..plan.rules.len())
+        .filter(|index| is_private(&plan.rules[*index]))
+        .collect();
+    let Some(first) = needing.first() else {
+        return;
+    };
+    plan.isolation = Some(format!(
+        "the workload starts in network and mount namespaces of its own, with nothing but loopback, because {} is aimed at it: \
+         the host's network is never touched, and nothing outside reaches the workload",
+        plan.rules[*first].kind
+    ));
+    if let Err(error) = (circumstances.private)() {
+        for index in needing {
+            plan.rules[index].unmet.push(Unmet {
+                what: format!("network and mount namespaces for the workload ({error})"),
+                remedy: "run as root, or aim at a namespace that `ip netns` shows".into(),
+            });
+        }
+    }
 }
 
 /// The targets that a selector matches now; nothing when they belong to a workload that does not run yet.

@@ -79,6 +79,10 @@ pub trait Fault: Debug + Send + Sync {
     fn lets_go_early(&self) -> bool {
         false
     }
+    /// Whether the target `workload` means the network namespace that the workload has to be started in for this fault, and not its processes.
+    fn needs_namespaces(&self) -> bool {
+        false
+    }
     /// Problems with its values that types cannot express.
     fn problems(&self) -> Vec<ConfigProblem> {
         Vec::new()

@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod backup;
+mod cgroups;
 pub mod crash;
 pub mod fault;
 pub mod frames;

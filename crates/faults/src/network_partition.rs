@@ -24,6 +24,9 @@ const EFFECT: Duration = Duration::from_secs(1);
 const DISCARD: u16 = 9;
 
 /// Drops packets to and from peers and ports, by an nftables table of its own.
+///
+/// Aimed at `workload`, it acts in the network namespace that the owned workload is then started in: between its processes, over loopback,
+/// and never on the host. Nothing outside that namespace can reach the workload, probes by `http` and `tcp` included.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct NetworkPartition {
@@ -67,7 +70,7 @@ impl FaultKind for NetworkPartition {
         layer: "the kernel's packet filter, before connection tracking; sockets see silence and retransmit, senders on this host may see EPERM on a datagram",
         requires: "nf_tables in the kernel, and CAP_NET_ADMIN in the network namespace",
         after_kill: "the next `squall undo`; a network namespace that ends takes the rules with it",
-        targets: &["namespace", "host"],
+        targets: &["workload", "namespace", "host"],
         example: "network-partition: {target: {namespace: rank-1}, at: {time: 10s}, for: 20s, peers: [10.0.0.0/8, \"fd00::/8\"], ports: [29500]}",
     };
 }
@@ -131,6 +134,10 @@ impl Fault for NetworkPartition {
             .iter()
             .map(|undo| self.effect(target, undo))
             .collect()
+    }
+
+    fn needs_namespaces(&self) -> bool {
+        true
     }
 
     fn problems(&self) -> Vec<ConfigProblem> {

@@ -32,6 +32,9 @@ pub struct WorkloadSpec {
     pub patterns: Vec<LogPattern>,
     /// Whether the hook is offered to it (environment and files).
     pub hook: bool,
+    /// It starts in network and mount namespaces of its own.
+    #[serde(default)]
+    pub private: bool,
 }
 
 /// One fault step, armed in the agent.

@@ -173,6 +173,11 @@ pub fn recover_run(run_dir: &Path, force: bool) -> Result<Recovered, RecoverErro
         path: run_dir.to_owned(),
         source,
     })?;
+    crate::guard::cgroup::remove(run_dir, &run).map_err(|source| RecoverError::Io {
+        action: "remove the guard's cgroup of",
+        path: run_dir.to_owned(),
+        source,
+    })?;
     journal.close()?;
     Ok(Recovered {
         run,

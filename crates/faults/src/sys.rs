@@ -4,6 +4,8 @@ pub mod clock;
 pub mod namespace;
 pub mod netlink;
 pub mod nftables;
+#[allow(unsafe_code, reason = "the time between fork and exec")]
+pub mod private;
 pub mod process;
 #[allow(
     unsafe_code,

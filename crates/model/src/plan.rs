@@ -38,6 +38,9 @@ pub struct Plan {
     pub time_limit: Span,
     /// Epochs of the whole job, when the file says so: `every: {epochs}` does not fire at the last.
     pub last_epoch: Option<u64>,
+    /// How the owned workload is kept apart from the host, and why; filled by preflight. Absent: it shares the host's namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<String>,
 }
 
 /// One step of the method, faults by their rule.
@@ -133,6 +136,7 @@ pub fn build<F: FaultList>(experiment: &Experiment<F>, seed: u64) -> Plan {
         baseline: experiment.baseline.unwrap_or(BASELINE),
         time_limit,
         last_epoch,
+        isolation: None,
     }
 }
 

@@ -20,8 +20,10 @@ pub enum Act {
     Signal(Signal, &'static [Who]),
     /// SIGKILL to the controller's process group, as a terminal or a job system does.
     KillGroup,
-    /// SIGKILL to all in the cgroup that the run was started in, and below it.
+    /// SIGKILL to all in the cgroup that the run was started in, and below it. The guard is in one of its own.
     KillCgroup,
+    /// The same to the guard's cgroup too, as when all of a container ends.
+    KillCgroups,
     /// The controller is stopped and the agent hangs at the boundary, so that nobody but the guard sees the lease end.
     LeaseEnds,
     /// The disk with the state folder is full from here on.
@@ -58,7 +60,7 @@ const fn cause(name: &'static str, act: Act) -> Cause {
 pub const KILL_AGENT: &str = "kill-agent";
 
 /// Every cause.
-pub static CAUSES: [Cause; 25] = [
+pub static CAUSES: [Cause; 26] = [
     signal(KILL_AGENT, Signal::KILL, &[Agent]),
     signal("kill-guard", Signal::KILL, &[Guard]),
     signal("kill-controller", Signal::KILL, &[Controller]),
@@ -68,6 +70,7 @@ pub static CAUSES: [Cause; 25] = [
     signal("kill-all", Signal::KILL, &[Controller, Guard, Agent]),
     cause("kill-group", Act::KillGroup),
     cause("kill-cgroup", Act::KillCgroup),
+    cause("kill-cgroups", Act::KillCgroups),
     signal("stop-agent", Signal::STOP, &[Agent]),
     signal("stop-guard", Signal::STOP, &[Guard]),
     signal("stop-controller", Signal::STOP, &[Controller]),
@@ -96,7 +99,7 @@ impl Cause {
     pub fn removes_every_rescuer(&self) -> bool {
         match self.act {
             Act::Signal(Signal::KILL, whom) => whom.contains(&Agent) && whom.contains(&Guard),
-            Act::KillCgroup | Act::TornRecord | Act::OtherBoot => true,
+            Act::KillCgroups | Act::TornRecord | Act::OtherBoot => true,
             _ => false,
         }
     }

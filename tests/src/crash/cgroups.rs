@@ -1,4 +1,5 @@
-//! A cgroup for the run of one cell, in each hierarchy that lets us: so that the whole run can be killed as a container is, and leftovers below it be seen.
+//! Two cgroups for the run of one cell, in each hierarchy that lets us: an outer one, below which leftovers are seen, and within it the one that the run is
+//! started in, which can be killed with all below it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +11,15 @@ use rustix::process::Signal;
 use super::processes::send;
 use crate::poll::until;
 
-/// Hierarchies that may hold what a run makes. The others (cpuset, …) need settings before they can be entered.
-const WANTED: [&str; 4] = ["", "freezer", "pids", "name=systemd"];
+/// Hierarchies by which others end a tree of processes. The rest only counts and limits.
+const WANTED: [&str; 3] = ["", "freezer", "name=systemd"];
+/// The folder that the run is started in.
+const RUN: &str = "run";
 
 /// The folders of one cell.
 #[derive(Debug)]
 pub struct Cgroups {
+    /// The outer ones.
     folders: Vec<PathBuf>,
     parents: Vec<PathBuf>,
 }
@@ -61,7 +65,7 @@ impl Cgroups {
         let (mut folders, mut parents) = (Vec::new(), Vec::new());
         for parent in own_folders() {
             let folder = parent.join(name);
-            if fs::create_dir(&folder).is_ok() {
+            if fs::create_dir_all(folder.join(RUN)).is_ok() {
                 folders.push(folder);
                 parents.push(parent);
             }
@@ -74,7 +78,7 @@ impl Cgroups {
         self.folders.is_empty()
     }
 
-    /// The folders.
+    /// The outer folders.
     pub fn folders(&self) -> &[PathBuf] {
         &self.folders
     }
@@ -85,7 +89,7 @@ impl Cgroups {
     /// When a cgroup cannot be entered or left, and as `body`.
     pub fn inside<T>(&self, body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         for folder in &self.folders {
-            enter(folder)?;
+            enter(&folder.join(RUN))?;
         }
         let result = body();
         for parent in &self.parents {
@@ -94,18 +98,27 @@ impl Cgroups {
         result
     }
 
-    /// Kills all inside and below, again and again until nobody is left.
+    /// Kills all in the cgroup that the run was started in and below it, again and again until nobody is left there.
     ///
     /// # Errors
     /// When somebody survives.
     pub fn kill(&self) -> anyhow::Result<usize> {
+        let all = self.folders.iter().map(|folder| folder.join(RUN));
+        Self::kill_in(&all.collect::<Vec<_>>())
+    }
+
+    /// Kills what a run has put beside that cgroup too.
+    ///
+    /// # Errors
+    /// When somebody survives.
+    pub fn kill_all(&self) -> anyhow::Result<usize> {
+        Self::kill_in(&self.folders)
+    }
+
+    fn kill_in(folders: &[PathBuf]) -> anyhow::Result<usize> {
         let mut killed = 0;
         until(Duration::from_secs(5), || {
-            let inside: Vec<u32> = self
-                .folders
-                .iter()
-                .flat_map(|folder| members(folder))
-                .collect();
+            let inside: Vec<u32> = folders.iter().flat_map(|folder| members(folder)).collect();
             killed += inside.len();
             inside.iter().for_each(|pid| send(*pid, Signal::KILL));
             Ok(inside.is_empty())

@@ -22,7 +22,9 @@ impl Stage {
             |who| matches!(self.cause.act, Act::Signal(Signal::KILL, whom) if whom.contains(&who));
         let last_is_killed =
             self.cell.is_met_by_guard() && (kills(Who::Agent) || kills(Who::Guard));
-        self.cause.removes_every_rescuer() || last_is_killed
+        // Who may make no cgroup has no guard in one of its own.
+        let guard_is_inside = self.cause.act == Act::KillCgroup && self.squall.is_nobody;
+        self.cause.removes_every_rescuer() || last_is_killed || guard_is_inside
     }
 
     /// Waits until the rescue is over; where nobody is left to rescue, lets the next command do it.

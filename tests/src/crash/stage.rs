@@ -115,7 +115,7 @@ impl Stage {
     }
 
     pub(super) fn play(&mut self) -> anyhow::Result<Verdict> {
-        if self.cause.act == Act::KillCgroup && self.cgroups.is_empty() {
+        if matches!(self.cause.act, Act::KillCgroup | Act::KillCgroups) && self.cgroups.is_empty() {
             return Ok(Verdict::Skipped(
                 "this host lets us make no cgroup".to_owned(),
             ));

@@ -58,8 +58,12 @@ impl Aim<'_> {
                     self.controller
                 )))
             }
-            Act::KillCgroup => {
-                let killed = self.cgroups.kill()?;
+            Act::KillCgroup | Act::KillCgroups => {
+                let killed = if cause.act == Act::KillCgroup {
+                    self.cgroups.kill()?
+                } else {
+                    self.cgroups.kill_all()?
+                };
                 await_death(&[self.controller], reaper)?;
                 Ok(told(format!("killed {killed} processes of the cgroup")))
             }

@@ -7,6 +7,7 @@ mod attach;
 mod demo;
 mod ends;
 mod losses;
+mod own_network;
 mod refusals;
 
 use std::time::Duration;

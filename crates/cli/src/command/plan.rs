@@ -92,6 +92,10 @@ pub(crate) fn text(plan: &Plan, stream: Stream) -> String {
         text.push_str(&format!("   blast radius {}", rule.blast_radius));
     }
     text.push('\n');
+    if let Some(isolation) = &plan.isolation {
+        text.push_str(&folded(&format!(" plan     {isolation}")));
+        text.push('\n');
+    }
     for rule in &plan.rules {
         let target = rule
             .target_name

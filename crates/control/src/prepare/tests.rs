@@ -7,6 +7,7 @@ fn circumstances(places: &[PathBuf]) -> Circumstances {
         seed: None,
         policy_places: places.to_vec(),
         facts: HostFacts::read(),
+        private: may_be_made,
     }
 }
 
@@ -126,4 +127,64 @@ fn a_given_seed_wins_over_the_file_s() {
             .seed,
         9
     );
+}
+
+const PARTITION: &str = "version: 1
+title: the ranks lose each other
+workload:
+  process: {run: \"pair\"}
+method:
+  - network-partition: {target: {workload: true}, at: {time: 1s}, for: 1s, ports: [29500]}
+";
+
+#[test]
+fn a_partition_of_the_workload_gets_it_namespaces_of_its_own_or_is_refused_by_name() {
+    let scratch = Scratch::new("private");
+    let path = scratch.path().join("e.yaml");
+    std::fs::write(&path, PARTITION).expect("written");
+    let facts = HostFacts {
+        nftables: true,
+        net_admin: true,
+        ..HostFacts::default()
+    };
+    let on = |facts: &HostFacts, private: fn() -> io::Result<()>| {
+        let circumstances = Circumstances {
+            facts: facts.clone(),
+            private,
+            ..circumstances(&[])
+        };
+        prepare(&path, &circumstances)
+    };
+    let prepared = on(&facts, || Ok(())).expect("prepared");
+    assert!(
+        prepared
+            .script
+            .workload
+            .as_ref()
+            .is_some_and(|owned| owned.private)
+    );
+    let said = prepared.plan.isolation.expect("said");
+    assert!(said.contains("network and mount namespaces"), "{said}");
+    let lacking = |facts: &HostFacts, private| match on(facts, private) {
+        Err(PrepareError::Unmet { unmet, .. }) => unmet
+            .into_iter()
+            .map(|(_, unmet)| unmet.what)
+            .collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let refused = lacking(&facts, || Err(io::Error::from_raw_os_error(1)));
+    assert!(
+        refused.len() == 1 && refused[0].contains("namespaces for the workload"),
+        "{refused:?}"
+    );
+    let bare = lacking(&HostFacts::default(), || Ok(()));
+    assert!(bare.len() == 2 && bare[0].contains("nf_tables"), "{bare:?}");
+}
+
+#[test]
+fn other_workloads_share_the_hosts_namespaces() {
+    let scratch = Scratch::new("shared");
+    let shared = prepared(&scratch, TRAINING, &[]).expect("prepared");
+    assert_eq!(shared.plan.isolation, None);
+    assert!(shared.script.workload.is_some_and(|owned| !owned.private));
 }

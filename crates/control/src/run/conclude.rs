@@ -26,6 +26,10 @@ impl Conductor<'_> {
             }
             self.reconcile();
         }
+        // Where nothing was outstanding, nobody may have been left to remove it.
+        if let Err(error) = squall_faults::guard::cgroup::remove(&own, &self.board.run) {
+            self.note(format!("the guard's cgroup could not be removed: {error}"));
+        }
         self.stage(Stage::Analyse);
         self.keep_checkpoints(&own);
         let outstanding: Vec<InjectionId> = self

@@ -91,6 +91,8 @@ pub struct Owned {
     pub epochs: Option<u64>,
     /// Steps between two checkpoints, when the file tells.
     pub checkpoint_interval: Option<u64>,
+    /// It starts in network and mount namespaces of its own, as the plan says.
+    pub private: bool,
 }
 
 /// The method as a tree.
@@ -155,10 +157,10 @@ impl Script {
             undecided: None,
             attached: rules.iter().filter_map(|rule| rule.target.pid).collect(),
             method: Node::Sequence(plan.method.iter().map(node).collect()),
-            workload: experiment
-                .workload
-                .as_ref()
-                .map(|workload| owned(workload, &source.directory)),
+            workload: experiment.workload.as_ref().map(|workload| Owned {
+                private: plan.isolation.is_some(),
+                ..owned(workload, &source.directory)
+            }),
             rules,
             file: source.file,
             text: source.text,
@@ -216,6 +218,7 @@ fn owned(workload: &Workload, folder: &Path) -> Owned {
             patterns: training.events.clone(),
             epochs: training.epochs,
             checkpoint_interval: training.checkpoint_interval,
+            ..Owned::default()
         },
         Workload::Process(process) => Owned {
             run: process.run.clone(),

@@ -131,6 +131,7 @@ impl Conductor<'_> {
             log: self.folder.log(reference),
             patterns: owned.patterns.clone(),
             hook: owned.training,
+            private: owned.private,
         };
         let seen = |it: &Self| {
             it.board

@@ -92,6 +92,7 @@ fn play(state: &Path, file: &Path) -> Conclusion {
         seed: Some(7),
         policy_places: Vec::new(),
         facts: HostFacts::read(),
+        private: squall_faults::sys::private::may_be_made,
     };
     let prepared = prepare(file, &circumstances).expect("prepared");
     conduct(Request {

@@ -98,6 +98,7 @@ impl<L: Injectable> Agent<L> {
             if let Some(ending) = &mut self.ending {
                 ending.said = true;
             }
+            self.clear_after_guard();
             let outstanding = locked(&self.shared.journal)
                 .state()
                 .outstanding()
@@ -107,6 +108,18 @@ impl<L: Injectable> Agent<L> {
         }
         self.control.flush()?;
         Ok(self.control.queued() == 0 || self.control.ended() || undone.elapsed() > LAST_WORDS)
+    }
+
+    /// A guard that is dead has left its cgroup.
+    fn clear_after_guard(&mut self) {
+        if self.guard_alive {
+            return;
+        }
+        let removed = crate::guard::cgroup::remove(&self.options.run_dir, &self.options.run);
+        if let Err(error) = removed {
+            let text = format!("the guard's cgroup is left to the next command: {error}");
+            self.event(Body::Note { text });
+        }
     }
 
     pub(super) fn all_undone(&mut self) {

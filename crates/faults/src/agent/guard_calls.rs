@@ -123,6 +123,7 @@ impl Spawner for GuardCalls {
             env: Vec::new(),
             directory: None,
             cgroups: Vec::new(),
+            private: false,
         };
         let identity = self.spawn(request, &[child_in, child_out, log.into()])?;
         Ok(Box::new(Waiting {

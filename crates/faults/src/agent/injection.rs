@@ -85,6 +85,9 @@ pub(super) fn run<L: Injectable>(job: &Job<L>, shared: &Shared) {
             "the process that asked for it waits no longer".into(),
         )),
         Some(who) => targets::connected(who, job.aim.rank, &scope).map(|target| vec![target]),
+        None if in_namespace(&job.plan) => {
+            targets::own_namespace(&scope).map(|target| vec![target])
+        }
         None => targets::resolve(&job.plan.target, &scope),
     };
     match found {
@@ -112,6 +115,11 @@ pub(super) fn run<L: Injectable>(job: &Job<L>, shared: &Shared) {
     shared.tell(FromJob::Idle { rule });
 }
 
+/// Aimed at the workload's own network namespace, not at its processes.
+fn in_namespace<L: Injectable>(plan: &Plan<L>) -> bool {
+    plan.target.workload == Some(true) && plan.fault.fault().needs_namespaces()
+}
+
 /// One injection. True when it has landed.
 fn inject<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> bool {
     let plan = &job.plan;
@@ -134,7 +142,12 @@ fn inject<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> bool
         rule: Some(plan.rule),
         kind: plan.fault.kind().to_owned(),
         class: plan.class,
-        target: words(target),
+        target: match target {
+            Target::Namespace { path } if in_namespace(plan) => {
+                format!("the workload's own network namespace ({})", path.display())
+            }
+            other => words(other),
+        },
         process: process(target),
         aim: job.aim.clone(),
         mechanism: fault.mechanism(&shared.facts),

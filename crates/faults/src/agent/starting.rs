@@ -1,8 +1,9 @@
 //! Starting the owned workload: its files, its cgroups, and its spawn behind a durable undo.
 
+use super::HookFile;
 use super::guard_calls::GuardCalls;
 use super::shared::Shared;
-use super::{HookFile, cgroups};
+use crate::cgroups;
 use crate::fault::{Door, FaultError};
 use crate::guard::wire::{Program, SpawnRequest};
 use crate::host::Host;
@@ -57,7 +58,11 @@ impl Starting {
             target: self.spec.argv.join(" ").chars().take(500).collect(),
             process: None,
             aim: Place::default(),
-            mechanism: "started by the guard, marked in its environment".into(),
+            mechanism: if self.spec.private {
+                "started by the guard in network and mount namespaces of its own, marked in its environment".into()
+            } else {
+                "started by the guard, marked in its environment".into()
+            },
         };
         let mut host = Host::new(
             shared.journal.clone(),
@@ -83,6 +88,7 @@ impl Starting {
                 env: self.env.clone(),
                 directory: Some(self.spec.directory.clone()),
                 cgroups: cgroups.clone(),
+                private: self.spec.private,
             };
             let null = std::fs::File::open("/dev/null")?;
             let (out, err) = (self.write.try_clone()?, self.write.try_clone()?);
@@ -103,7 +109,7 @@ impl Starting {
 
     /// A cgroup of our own in each hierarchy that allows it. Where none does, the mark in the environment serves alone.
     fn make_cgroups(&self, host: &mut Host) -> Result<Vec<PathBuf>, FaultError> {
-        let paths = cgroups::candidates(&format!("squall-{}", self.injection));
+        let paths = cgroups::below_own(&format!("squall-{}", self.injection));
         if paths.is_empty() {
             return Ok(paths);
         }

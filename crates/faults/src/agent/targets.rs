@@ -82,6 +82,22 @@ pub fn resolve(selector: &Selector, scope: &Scope) -> Result<Vec<Target>, NoTarg
     }
 }
 
+/// The network namespace of the owned workload. One that it shares with this agent is none of its own, and is never acted on.
+pub fn own_namespace(scope: &Scope) -> Result<Target, NoTarget> {
+    use crate::sys::namespace::inode;
+    let unreadable =
+        |error: std::io::Error| NoTarget(format!("our own namespace cannot be read: {error}"));
+    let ours = inode(None).map_err(unreadable)?;
+    let paths = workload(scope)?
+        .into_iter()
+        .map(|process| PathBuf::from(format!("/proc/{}/ns/net", process.pid)));
+    paths
+        .into_iter()
+        .find(|path| inode(Some(path)).is_ok_and(|theirs| theirs != ours))
+        .map(|path| Target::Namespace { path })
+        .ok_or_else(|| NoTarget("the workload has no network namespace of its own".into()))
+}
+
 /// A process that is known by its own connection, as the kernel names its other end.
 pub fn connected(known: Known, rank: Option<u32>, scope: &Scope) -> Result<Target, NoTarget> {
     let process = known

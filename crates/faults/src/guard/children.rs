@@ -16,6 +16,8 @@ pub(super) const SELF: &str = "/proc/self/exe";
 /// The children that were started and not yet waited for.
 #[derive(Debug, Default)]
 pub(super) struct Children {
+    /// The caller's cgroups, which the guard itself may have left: every child begins there.
+    home: Vec<PathBuf>,
     running: BTreeMap<u32, OwnedFd>,
 }
 
@@ -72,13 +74,22 @@ impl Children {
         launch.stdout = Some(stdout);
         launch.stderr = Some(stderr);
         launch.session = true;
-        launch.cgroups = request.cgroups;
+        launch.cgroups = [self.home.clone(), request.cgroups].concat();
+        launch.private = request.private;
         let Started { pid, pidfd } = launch.start()?;
         // Not yet waited for, so the pid is still its own even if it has ended.
         let identity =
             procs::identity(pid).ok_or_else(|| io::Error::other("the child cannot be identified"));
         self.running.insert(pid, pidfd);
         identity
+    }
+
+    /// Children that begin in these cgroups.
+    pub(super) fn at(home: Vec<PathBuf>) -> Children {
+        Children {
+            home,
+            ..Children::default()
+        }
     }
 
     /// Waits for whoever has ended: children of ours, the agent, and orphans that we were given.

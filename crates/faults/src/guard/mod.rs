@@ -3,6 +3,7 @@
 //! Invariant: as long as something of the run may be in the world, the guard either sees a live agent under a live lease, or it
 //! is undoing. It learns of deaths by pidfd and end of file, and writes to the journal only after the agent's proven death.
 
+pub mod cgroup;
 mod children;
 mod rescue;
 mod watch;

@@ -1,6 +1,7 @@
 //! The guard's one loop.
 
 use super::Options;
+use super::cgroup::{self, OwnCgroup};
 use super::children::{Children, SELF};
 use super::rescue;
 use super::wire::{self, FromGuard, GuardReport, Received, ToGuard, ToGuardFromController};
@@ -12,7 +13,7 @@ use crate::lease::{Lease, LeaseFile};
 use crate::sys::spawn::{self, Launch, Started};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use squall_model::id::InjectionId;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,7 @@ pub(super) struct Guard {
     renew: Option<OwnedFd>,
     controller: Option<OwnedFd>,
     signals: OwnedFd,
+    own_cgroup: OwnCgroup,
     children: Children,
     beaten: Instant,
     lease: Lease,
@@ -78,6 +80,13 @@ impl Guard {
             }
         };
         drop(control);
+        // After the agent's start, which belongs into the caller's cgroup, and before anything can be asked of either.
+        let own_cgroup = OwnCgroup::enter(&options.run_dir, &options.run).unwrap_or_else(|error| {
+            say(&format!(
+                "it goes on without a cgroup of its own, because {error}"
+            ));
+            OwnCgroup::default()
+        });
         lease.agent = procs::identity(agent.pid);
         let mut guard = Guard {
             controller: pidfd_of_parent(options.controller),
@@ -87,7 +96,8 @@ impl Guard {
             to_agent,
             renew: Some(renew),
             signals,
-            children: Children::default(),
+            children: Children::at(own_cgroup.home.clone()),
+            own_cgroup,
             beaten: Instant::now(),
             lease,
             lease_file,
@@ -354,6 +364,14 @@ impl Guard {
             // Nothing but a name in a folder of ours: it harms nobody where it stays.
             remove_left(&self.options.run.0).unwrap_or_default();
         }
+        let stepped_out = self.own_cgroup.leave();
+        let removed =
+            stepped_out.and_then(|()| cgroup::remove(&self.options.run_dir, &self.options.run));
+        if let Err(error) = removed {
+            say(&format!(
+                "its cgroup is left to the next command, because {error}"
+            ));
+        }
         let (outstanding, reports) = undone?;
         if let Some(renew) = &self.renew {
             for report in reports.iter().chain([&GuardReport::Ended {
@@ -377,6 +395,11 @@ impl Guard {
         self.lease.renew(Duration::from_millis(by_ms));
         self.lease_file.write(&self.lease)
     }
+}
+
+/// For the run's guard log; nobody is left to tell when it cannot be written.
+fn say(text: &str) {
+    writeln!(io::stderr(), "guard: {text}").unwrap_or_default();
 }
 
 /// Whether the descriptor has something to say now: a pidfd, that its process is dead.

@@ -38,6 +38,9 @@ pub struct SpawnRequest {
     pub directory: Option<PathBuf>,
     /// Cgroup folders that the child enters first.
     pub cgroups: Vec<PathBuf>,
+    /// It starts in network and mount namespaces of its own.
+    #[serde(default)]
+    pub private: bool,
 }
 
 /// What a child runs.

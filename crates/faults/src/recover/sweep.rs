@@ -9,7 +9,7 @@ use crate::sys::{namespace, nftables, process};
 use crate::undo::tree::MARK;
 use crate::undo::{Undo, presence, revert};
 use squall_model::event::Presence;
-use squall_model::id::InjectionId;
+use squall_model::id::{InjectionId, RunId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -90,6 +90,9 @@ impl Runs {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
+            // The guard's own cgroup stands in no journal.
+            let guard = crate::guard::cgroup::id(&RunId(name.clone()));
+            runs.injections.insert(guard, folder.clone());
             runs.folders.insert(name, folder);
         }
         Ok(runs)

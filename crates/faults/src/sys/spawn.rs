@@ -29,6 +29,8 @@ pub struct Launch<'a> {
     pub session: bool,
     /// Cgroup folders that it enters before its program starts.
     pub cgroups: Vec<PathBuf>,
+    /// Network and mount namespaces of its own, which end with the last process in them. The network has a loopback interface and nothing else.
+    pub private: bool,
 }
 
 /// A child with a descriptor that names it and nobody else.
@@ -53,6 +55,7 @@ impl Launch<'_> {
             pass: Vec::new(),
             session: false,
             cgroups: Vec::new(),
+            private: false,
         }
     }
 
@@ -85,8 +88,8 @@ impl Launch<'_> {
             .map(|path| cgroup_entry(path))
             .collect::<io::Result<Vec<_>>>()?;
         let pass: Vec<RawFd> = self.pass.iter().map(AsRawFd::as_raw_fd).collect();
-        let session = self.session;
-        let prepare = move || prepare_child(&entries, &pass, session);
+        let (session, private) = (self.session, self.private);
+        let prepare = move || prepare_child(&entries, &pass, session, private);
         // SAFETY: `prepare_child` makes only async-signal-safe system calls and allocates nothing.
         unsafe { command.pre_exec(prepare) };
         let child = command.spawn()?;
@@ -117,12 +120,15 @@ fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
 }
 
 /// Runs between fork and exec: system calls only.
-fn prepare_child(entries: &[File], pass: &[RawFd], session: bool) -> io::Result<()> {
+fn prepare_child(entries: &[File], pass: &[RawFd], session: bool, private: bool) -> io::Result<()> {
     if session {
         rustix::process::setsid()?;
     }
     for entry in entries {
         rustix::io::write(entry, b"0")?;
+    }
+    if private {
+        super::private::enter()?;
     }
     close_others_at_exec();
     for fd in pass {

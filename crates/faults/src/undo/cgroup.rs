@@ -136,7 +136,8 @@ pub(super) fn remove(paths: &[PathBuf]) -> Result<(), UndoError> {
     ))
 }
 
-fn remove_one(root: &Path) -> io::Result<()> {
+/// Removes one folder and what is below it, waiting a moment for the last of its processes to go.
+pub(crate) fn remove_one(root: &Path) -> io::Result<()> {
     let deadline = Instant::now() + BUSY;
     loop {
         let mut busy = None;

@@ -61,6 +61,35 @@ fn a_sweep_ends_what_its_own_dead_runs_left_and_nothing_that_it_cannot_explain()
 }
 
 #[test]
+fn a_sweep_finds_a_guards_cgroup_by_its_name_alone() {
+    let run = Abandoned::new("guards-cgroup");
+    let name = run.run_dir.file_name().unwrap().to_str().unwrap();
+    let id = squall_faults::guard::cgroup::id(&squall_model::id::RunId(name.into()));
+    let roots = [
+        "/sys/fs/cgroup/freezer",
+        "/sys/fs/cgroup/unified",
+        "/sys/fs/cgroup",
+    ];
+    let made: Vec<_> = roots
+        .iter()
+        .filter(|root| std::path::Path::new(root).join("cgroup.procs").exists())
+        .map(|root| std::path::Path::new(root).join(format!("squall-{id}")))
+        .filter(|folder| std::fs::create_dir(folder).is_ok())
+        .collect();
+    if made.is_empty() {
+        crate::skip("no cgroup hierarchy that this user may write");
+        return;
+    }
+    let left = || made.iter().filter(|folder| folder.exists()).count();
+    let holder = run.hold();
+    sweep(&run.state, false).unwrap();
+    assert_eq!(left(), made.len(), "a live run's was removed");
+    drop(holder);
+    sweep(&run.state, false).unwrap();
+    assert_eq!(left(), 0);
+}
+
+#[test]
 fn a_sweep_restores_a_file_whose_journal_was_lost() {
     let fixture = Fixture::new("lost-journal");
     let path = fixture.state.join("checkpoint");

@@ -1,4 +1,4 @@
-use super::{Known, Scope, matches, resolve};
+use super::{Known, Scope, matches, own_namespace, resolve};
 use crate::fault::Target;
 use squall_model::timing::Selector;
 use std::process::{Child, Command};
@@ -214,4 +214,11 @@ fn patterns_match_like_a_shell() {
             "{pattern} {text}"
         );
     }
+}
+
+#[test]
+fn a_network_that_the_workload_shares_with_the_host_is_none_of_its_own() {
+    let tree = start("shared-network", "sleep 60");
+    let none = own_namespace(&scope("shared-network", &tree)).unwrap_err();
+    assert!(none.0.contains("no network namespace of its own"), "{none}");
 }
