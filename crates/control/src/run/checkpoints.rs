@@ -16,16 +16,34 @@ const SIZE_MAX: u64 = 64 << 30;
 const HEADER_MAX: u64 = 100 << 20;
 const EXTENSIONS: [&str; 6] = ["safetensors", "pt", "pth", "ckpt", "bin", "npz"];
 
+/// Checkpoints that training events name, with their steps, of the disturbed run and of the reference.
+#[derive(Debug, Default)]
+pub(super) struct Named([BTreeMap<PathBuf, Option<u64>>; 2]);
+
+impl Named {
+    /// Looks at the next event of the log.
+    pub(super) fn see(&mut self, event: &Event) {
+        if let Body::Training {
+            reference, event, ..
+        } = &event.body
+            && event.kind == "checkpoint-renamed"
+            && let Some(path) = &event.path
+        {
+            self.0[usize::from(*reference)].insert(PathBuf::from(path), event.step);
+        }
+    }
+}
+
 /// The last checkpoint and the final parameters of each run of the workload. What cannot be read is told in words.
 pub(super) fn read(
-    events: &[Event],
+    named: &Named,
     out: &Path,
     reference: &Path,
 ) -> (Vec<StoredCheckpoint>, Vec<String>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for (folder, is_reference) in [(out, false), (reference, true)] {
-        let steps = saved(events, is_reference);
-        for path in candidates(folder, &steps) {
+        let steps = &named.0[usize::from(is_reference)];
+        for path in candidates(folder, steps) {
             let step = steps.get(&path).copied().flatten();
             match one(&path) {
                 Ok((parameters, file_sha256)) => found.push(StoredCheckpoint {
@@ -43,21 +61,6 @@ pub(super) fn read(
         }
     }
     (found, problems)
-}
-
-/// Paths that training events name, with their steps.
-fn saved(events: &[Event], reference: bool) -> BTreeMap<PathBuf, Option<u64>> {
-    let named = events.iter().filter_map(|event| match &event.body {
-        Body::Training {
-            reference: of,
-            event,
-            ..
-        } if *of == reference && event.kind == "checkpoint-renamed" => {
-            Some((PathBuf::from(event.path.as_ref()?), event.step))
-        }
-        _ => None,
-    });
-    named.collect()
 }
 
 /// The newest checkpoint, and the file of final parameters beside it.
@@ -281,7 +284,11 @@ mod tests {
                 },
             },
         };
-        let (found, problems) = read(&[renamed(10), renamed(20)], &out, &reference);
+        let mut named = Named::default();
+        [renamed(10), renamed(20)]
+            .iter()
+            .for_each(|event| named.see(event));
+        let (found, problems) = read(&named, &out, &reference);
         assert!(problems.is_empty(), "{problems:?}");
         let names: Vec<_> = found
             .iter()

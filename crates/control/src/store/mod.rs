@@ -9,9 +9,11 @@ pub mod codec;
 mod db;
 mod decode;
 mod error;
+mod events;
 mod gather;
 mod log;
 mod merge;
+mod pack;
 mod read;
 mod series;
 mod summary;
@@ -20,6 +22,8 @@ mod writer;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_packs;
 
 pub use ask::{StoredAsk, StoredCheckpoint};
 pub use close::{Closed, close_cut_off};
