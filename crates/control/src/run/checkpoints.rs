@@ -2,9 +2,9 @@
 //!
 //! Parameters are the tensors `model.…` when there are any, else all of the file. Read piece by piece, so that a large model needs no memory.
 
-use crate::store::StoredCheckpoint;
 use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
+use squall_analysis::run::Checkpoint;
 use squall_model::event::{Body, Event};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,18 +35,14 @@ impl Named {
 }
 
 /// The last checkpoint and the final parameters of each run of the workload. What cannot be read is told in words.
-pub(super) fn read(
-    named: &Named,
-    out: &Path,
-    reference: &Path,
-) -> (Vec<StoredCheckpoint>, Vec<String>) {
+pub(super) fn read(named: &Named, out: &Path, reference: &Path) -> (Vec<Checkpoint>, Vec<String>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for (folder, is_reference) in [(out, false), (reference, true)] {
         let steps = &named.0[usize::from(is_reference)];
         for path in candidates(folder, steps) {
             let step = steps.get(&path).copied().flatten();
             match one(&path) {
-                Ok((parameters, file_sha256)) => found.push(StoredCheckpoint {
+                Ok((parameters, file_sha256)) => found.push(Checkpoint {
                     path: path.to_string_lossy().into_owned(),
                     reference: is_reference,
                     step,

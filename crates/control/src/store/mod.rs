@@ -3,7 +3,6 @@
 //! The event log is the truth: every event passes [`squall_model::event::RunState::apply`] before it is written, and what is in the file
 //! after a crash is a gapless beginning of it.
 
-mod ask;
 mod close;
 pub mod codec;
 mod db;
@@ -25,7 +24,6 @@ mod tests;
 #[cfg(test)]
 mod tests_packs;
 
-pub use ask::{StoredAsk, StoredCheckpoint};
 pub use close::{Closed, close_cut_off};
 pub use codec::SeriesId;
 pub use db::FILE;

@@ -1,6 +1,5 @@
 //! A run read back: what analysis works on. A live writer is not disturbed; a run that was cut off is read as far as it goes.
 
-use super::ask::{StoredAsk, StoredCheckpoint};
 use super::codec::{Block, BlockBuilder, SeriesId};
 use super::db::Database;
 use super::error::StoreError;
@@ -34,15 +33,13 @@ impl StoredRun {
         })?;
         let events = sieve.finish();
         let id = run_id(&database, &events)?;
-        let ask: StoredAsk = meta(&database, "ask")?
+        let ask = meta(&database, "ask")?
             .ok_or_else(|| database.content("the question", "it is not there".into()))?;
-        let checkpoints: Vec<StoredCheckpoint> =
-            meta(&database, "checkpoints")?.unwrap_or_default();
         Ok(Run {
             id,
-            ask: ask.into(),
+            ask,
             series: series(&database)?,
-            checkpoints: checkpoints.into_iter().map(Into::into).collect(),
+            checkpoints: meta(&database, "checkpoints")?.unwrap_or_default(),
             policies: meta(&database, "policies")?.unwrap_or_default(),
             events,
         })

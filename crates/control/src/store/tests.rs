@@ -1,46 +1,15 @@
 use super::*;
 use crate::clock::{RunClock, boot_ns};
-use crate::testing::{Child, Scratch, as_child, until};
+use crate::testing::{Child, Scratch, as_child, opening, until};
 use squall_model::event::{Body, Event, RunState};
 use squall_model::exit::Exit;
 use squall_model::hook::TrainingEvent;
-use squall_model::id::{InjectionId, RuleId, RunId};
+use squall_model::id::{InjectionId, RuleId};
 use squall_model::syntax::Class;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
-
-pub(super) fn opening(clock: RunClock) -> Opening {
-    let ask = StoredAsk {
-        title: "t".into(),
-        file: "t.yaml".into(),
-        requirement: None,
-        expect: Vec::new(),
-        seed: 7,
-        reference: false,
-        checkpoint_interval: None,
-        eligible: 1,
-        at_most: 1,
-    };
-    let first = Body::RunStarted {
-        version: 1,
-        run: RunId("0198f200-0000-7000-8000-000000000000".into()),
-        title: "t".into(),
-        seed: 7,
-        started_utc: crate::clock::utc_now(),
-        boot_ns: clock.boot_ns,
-        boot_id: "b".into(),
-        squall: "0".into(),
-        experiment: "0".into(),
-        host: BTreeMap::new(),
-    };
-    Opening {
-        first,
-        meta: vec![("ask", serde_json::to_string(&ask).expect("json"))],
-        clock,
-    }
-}
 
 fn gauge(name: &'static str) -> SeriesSpec {
     SeriesSpec {

@@ -2,10 +2,10 @@
 
 use super::db::Database;
 use super::events::{PACK, for_each, telling_events};
-use super::tests::{ended, fold, note, opening, phase};
+use super::tests::{ended, fold, note, phase};
 use super::*;
 use crate::clock::RunClock;
-use crate::testing::Scratch;
+use crate::testing::{Scratch, opening};
 use squall_model::event::Event;
 use squall_model::exit::Exit;
 use std::path::Path;
