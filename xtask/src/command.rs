@@ -1,6 +1,6 @@
 //! Running other programs: from the repository's root, with words when they fail.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -41,4 +41,33 @@ pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
         .status()
         .with_context(|| format!("could not start {:?}", command.get_program()))?;
     Ok(status.success())
+}
+
+/// Builds the product, the toy trainer and the programs of the test package, and runs one of those with `arguments`.
+pub(crate) fn suite(name: &str, profile: Profile, arguments: &[String]) -> Result<bool> {
+    let mut build = vec!["build", "--bins"];
+    for package in ["squall", "toy-trainer", "squall-tests"] {
+        build.extend(["--package", package]);
+    }
+    let folder = match profile {
+        Profile::Debug => "debug",
+        Profile::Release => {
+            build.push("--release");
+            "release"
+        }
+    };
+    if !cargo(&build)? {
+        bail!("the build failed; see above");
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let path = target_dir().join(folder).join(name);
+    succeeds(&mut program(&path.to_string_lossy(), &arguments, folder))
+}
+
+/// How to build.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Profile {
+    Debug,
+    /// With optimisation: for what measures.
+    Release,
 }

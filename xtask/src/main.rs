@@ -6,7 +6,6 @@
     reason = "a tool for people at a terminal"
 )]
 
-mod bench;
 mod command;
 mod crash;
 mod demo;
@@ -17,13 +16,13 @@ mod launcher;
 mod mutants;
 mod needs;
 mod page;
-mod prove;
 mod report;
 mod test;
 mod torch;
 mod venv;
 
 use anyhow::Result;
+use command::{Profile, suite};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -48,12 +47,12 @@ fn main() -> ExitCode {
         Some("demo") => demo::run(rest),
         Some("test") => test::run(rest),
         Some("crash") => crash::run(rest),
-        Some("prove") => prove::run(rest),
+        Some("prove") => suite("squall-prove", Profile::Debug, rest),
         Some("torch") => torch::run(rest),
         Some("keras") => keras::run(rest),
         Some("page") => page::run(rest),
         Some("mutants") => mutants::run(rest),
-        Some("bench") => bench::run(rest),
+        Some("bench") => suite("squall-bench", Profile::Release, rest),
         Some("docs") => docs::run(rest),
         Some("help" | "--help" | "-h") | None => {
             println!("{USAGE}");

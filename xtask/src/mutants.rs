@@ -22,7 +22,7 @@ const GROUPS: &[Group] = &[
         name: "model",
         package: "squall-model",
         files: &[
-            "crates/model/src/event.rs",
+            "crates/model/src/event/state.rs",
             "crates/model/src/rule/aim.rs",
             "crates/model/src/rule/mod.rs",
             "crates/model/src/rule/taking.rs",

@@ -27,6 +27,7 @@ pub mod render;
 pub mod report;
 pub mod run;
 pub mod same_result;
+pub mod sieve;
 mod signals;
 mod steady;
 mod story;

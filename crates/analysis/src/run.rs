@@ -1,5 +1,6 @@
 //! A run as analysis sees it: what the file asked, what the log says, what was sampled. Nothing else enters a verdict.
 
+use serde::{Deserialize, Serialize};
 use squall_model::event::Event;
 use squall_model::experiment::{Expect, Requirement};
 use squall_model::id::RunId;
@@ -21,8 +22,8 @@ pub struct Run {
     pub policies: BTreeMap<String, String>,
 }
 
-/// The question.
-#[derive(Debug, Clone, PartialEq)]
+/// The question. Also kept in the run's store, so that the run can be concluded again without its file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ask {
     pub title: String,
     /// The experiment file's own name, for "again: squall run …".
@@ -54,8 +55,8 @@ pub struct Series {
     pub values: Vec<f64>,
 }
 
-/// A checkpoint or final parameter file found after the run.
-#[derive(Debug, Clone, PartialEq)]
+/// A checkpoint or final parameter file found after the run. Kept in the run's store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
     pub path: String,
     /// Of the reference run.

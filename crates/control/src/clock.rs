@@ -6,7 +6,7 @@ use std::time::Duration;
 pub use squall_faults::sys::clock::boot_ns;
 
 /// CPU time this process has used, in nanoseconds.
-pub(crate) fn own_cpu_ns() -> u64 {
+pub fn own_cpu_ns() -> u64 {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     (used.tv_sec as u64) * 1_000_000_000 + used.tv_nsec as u64
 }

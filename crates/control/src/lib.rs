@@ -3,7 +3,6 @@
 //! Threads and channels; prints nothing. Whoever drives it hands in an observer and gets a conclusion.
 #![forbid(unsafe_code)]
 
-pub mod bench;
 pub mod board;
 pub mod clock;
 pub mod doctor;

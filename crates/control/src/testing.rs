@@ -1,5 +1,11 @@
 //! Scratch folders and deadlines for this crate's tests.
 
+use crate::clock::RunClock;
+use crate::store::Opening;
+use squall_analysis::run::Ask;
+use squall_model::event::Body;
+use squall_model::id::RunId;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +31,38 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// What a store begins with: a run of nothing in particular, seed 7.
+pub(crate) fn opening(clock: RunClock) -> Opening {
+    let ask = Ask {
+        title: "t".into(),
+        file: "t.yaml".into(),
+        requirement: None,
+        expect: Vec::new(),
+        seed: 7,
+        reference: false,
+        checkpoint_interval: None,
+        eligible: 1,
+        at_most: 1,
+    };
+    let first = Body::RunStarted {
+        version: 1,
+        run: RunId("0198f200-0000-7000-8000-000000000000".into()),
+        title: "t".into(),
+        seed: 7,
+        started_utc: crate::clock::utc_now(),
+        boot_ns: clock.boot_ns,
+        boot_id: "b".into(),
+        squall: "0".into(),
+        experiment: "0".into(),
+        host: BTreeMap::new(),
+    };
+    Opening {
+        first,
+        meta: vec![("ask", serde_json::to_string(&ask).expect("json"))],
+        clock,
     }
 }
 

@@ -7,6 +7,7 @@ pub mod diagnostic;
 pub mod event;
 pub mod exit;
 pub mod experiment;
+pub mod glob;
 pub mod hook;
 pub mod id;
 pub mod load;

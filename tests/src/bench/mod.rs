@@ -2,6 +2,7 @@
 
 mod hook;
 mod latency;
+mod load;
 mod monitor;
 pub mod report;
 mod start;

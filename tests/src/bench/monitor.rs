@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
-use squall_control::bench::{Load, busy_worker, idle_worker, monitor_cost};
 
 use super::Figure;
+use super::load::{Load, busy_worker, idle_worker, measure};
 use crate::folder::Folder;
 
 /// First argument of a process that the bench starts for itself.
@@ -110,7 +110,10 @@ fn measured(length: Duration) -> anyhow::Result<Value> {
 /// When it cannot do it.
 pub fn child(arguments: &[String]) -> anyhow::Result<String> {
     match arguments {
-        [kind, seconds] if kind == "monitor" => monitor(Duration::from_secs(seconds.parse()?)),
+        [kind, seconds] if kind == "monitor" => monitor(seconds, PROCESSES, BUSY),
+        [kind, seconds, processes, busy] if kind == "monitor" => {
+            monitor(seconds, processes.parse()?, busy.parse()?)
+        }
         [kind] if kind == "report" => super::report::child(),
         [kind] if kind == "busy" => {
             busy_worker()?;
@@ -124,20 +127,20 @@ pub fn child(arguments: &[String]) -> anyhow::Result<String> {
     }
 }
 
-fn monitor(length: Duration) -> anyhow::Result<String> {
+fn monitor(seconds: &str, processes: u32, busy: u32) -> anyhow::Result<String> {
     let own = std::env::current_exe()?;
     let command = |kind: &str| -> (PathBuf, Vec<String>) {
         (own.clone(), vec![CHILD.to_owned(), kind.to_owned()])
     };
     let folder = Folder::new()?;
     let load = Load {
-        processes: PROCESSES,
-        busy: BUSY,
+        processes,
+        busy,
         rate: RATE,
-        length,
+        length: Duration::from_secs(seconds.parse()?),
         busy_command: command("busy"),
         idle_command: command("idle"),
     };
-    let figures = monitor_cost(&load, folder.path())?;
+    let figures = measure(&load, folder.path())?;
     Ok(serde_json::to_string(&figures)?)
 }

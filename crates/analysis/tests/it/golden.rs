@@ -7,7 +7,7 @@ use squall_analysis::conclude;
 use squall_analysis::render::{html, json, junit, text};
 use squall_analysis::run::Run;
 
-fn all() -> Vec<(&'static str, Run)> {
+pub(crate) fn all() -> Vec<(&'static str, Run)> {
     vec![
         ("held", held()),
         ("different", buggy(Bug::Samples)),

@@ -8,7 +8,8 @@ use squall_analysis::conclude;
 use squall_analysis::recovery::Recovery;
 use squall_analysis::run::Run;
 use squall_analysis::same_result::Sameness;
-use squall_model::event::{Body, Precision};
+use squall_analysis::sieve::Sieve;
+use squall_model::event::{Body, Event, Precision};
 use std::collections::BTreeMap;
 
 fn any_run() -> impl Strategy<Value = Run> {
@@ -55,6 +56,13 @@ fn durations(recovery: &Recovery) -> Recovery {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_sieved_log_ends_with_the_same_report(run in any_run()) {
+        for run in [within_processes(phased(&run)), phased(&run)] {
+            prop_assert_eq!(conclude(&sieved(&run).0), conclude(&run));
+        }
+    }
 
     #[test]
     fn the_parts_of_each_recovery_add_up_to_its_whole(run in any_run()) {
@@ -197,4 +205,86 @@ fn final_sample_events(run: &Run) -> Vec<usize> {
         }
     }
     last.into_values().collect()
+}
+
+/// What a sieve lets through, and how many events it took out.
+fn sieved(run: &Run) -> (Run, usize) {
+    let mut sieve = Sieve::default();
+    run.events
+        .iter()
+        .cloned()
+        .for_each(|event| sieve.take(event));
+    let events = sieve.finish();
+    let less = run.events.len() - events.len();
+    let run = Run {
+        events,
+        ..run.clone()
+    };
+    (run, less)
+}
+
+/// The same run by a trainer that tells of three phases more in each step.
+fn phased(run: &Run) -> Run {
+    let mut events: Vec<Event> = Vec::new();
+    let mut add = |event: &Event| {
+        let seq = events.len() as u64 + 1;
+        events.push(Event {
+            seq,
+            ..event.clone()
+        });
+    };
+    for event in &run.events {
+        add(event);
+        let mut event = event.clone();
+        if !matches!(&event.body, Body::Training { event, .. } if event.kind == "sample-ids") {
+            continue;
+        }
+        for phase in ["forward", "backward", "all-reduce"] {
+            for kind in ["phase-begin", "phase-end"] {
+                if let Body::Training { event, .. } = &mut event.body {
+                    (event.ids, event.kind, event.phase) = (None, kind.into(), Some(phase.into()));
+                }
+                event.t_ns += 1;
+                add(&event);
+            }
+        }
+    }
+    Run {
+        events,
+        ..run.clone()
+    }
+}
+
+/// The same run by a trainer that restarts within its processes and counts no restarts.
+fn within_processes(mut run: Run) -> Run {
+    for event in &mut run.events {
+        if let Body::Training { pid, restart, .. } = &mut event.body {
+            (*pid, *restart) = (None, 0);
+        }
+    }
+    run
+}
+
+#[test]
+fn a_sieved_log_ends_with_the_same_report() {
+    let mut less = 0;
+    for (name, run) in crate::golden::all() {
+        for run in [within_processes(phased(&run)), phased(&run), run] {
+            let (kept, fewer) = sieved(&run);
+            assert_eq!(conclude(&kept), conclude(&run), "{name}");
+            less += fewer;
+        }
+    }
+    assert!(less > 1_000, "only {less} events were sieved out");
+}
+
+#[test]
+fn a_log_that_breaks_off_among_phases_reaches_as_far_when_sieved() {
+    let whole = phased(&held());
+    for len in 1..400 {
+        let mut run = whole.clone();
+        run.events.truncate(len);
+        let (kept, _) = sieved(&run);
+        assert_eq!(conclude(&kept), conclude(&run), "{len} events");
+    }
 }

@@ -17,6 +17,7 @@ mod past;
 mod real;
 mod rows;
 mod runs;
+mod sameness;
 mod scenarios;
 mod sim;
 mod truths;

@@ -2,46 +2,17 @@
 
 use super::*;
 use crate::clock::RunClock;
-use crate::store::{Opening, Store, StoredAsk, StoredRun};
-use crate::testing::{Child, Scratch, as_child, until};
+use crate::store::{Store, StoredRun};
+use crate::testing::{Child, Scratch, as_child, opening, until};
 use squall_analysis::run::{Run, Series};
-use squall_model::event::Body;
 use squall_model::id::RunId;
 use std::process::{Command, Stdio};
-
-fn store(scratch: &Scratch, clock: RunClock) -> Store {
-    let ask = StoredAsk {
-        title: "t".into(),
-        file: "t.yaml".into(),
-        requirement: None,
-        expect: Vec::new(),
-        seed: 7,
-        reference: false,
-        checkpoint_interval: None,
-        eligible: 1,
-        at_most: 1,
-    };
-    let first = Body::RunStarted {
-        version: 1,
-        run: RunId("r".into()),
-        title: "t".into(),
-        seed: 7,
-        started_utc: String::new(),
-        boot_ns: clock.boot_ns,
-        boot_id: String::new(),
-        squall: String::new(),
-        experiment: String::new(),
-        host: BTreeMap::new(),
-    };
-    let meta = vec![("ask", serde_json::to_string(&ask).expect("json"))];
-    Store::create(scratch.path(), Opening { first, meta, clock }).expect("created")
-}
 
 /// Monitors while `work` runs and returns what was stored.
 fn monitored(config: Config, work: impl FnOnce(&Monitor)) -> Run {
     let scratch = Scratch::new("monitor");
     let clock = RunClock::start();
-    let store = store(&scratch, clock);
+    let store = Store::create(scratch.path(), opening(clock)).expect("created");
     let board = Arc::new(Board::new(RunId("r".into()), clock, scratch.path().into()));
     let monitor = Monitor::start(config, board, store.samples()).expect("started");
     work(&monitor);

@@ -3,6 +3,7 @@
 use super::{Context, Probed, seconds, simple::size};
 use sha2::{Digest, Sha256};
 use squall_model::experiment::FileProbe;
+use squall_model::glob::matches;
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -76,32 +77,6 @@ fn newest(wanted: &Path) -> Option<(PathBuf, Metadata)> {
         .max_by_key(|(path, meta)| (meta.modified().ok(), path.clone()))
 }
 
-/// `*` is any number of bytes, `?` one. Linear for one star, bounded by length × stars for more.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut p, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p + 1, n));
-                p += 1;
-            }
-            Some(byte) if *byte == b'?' || *byte == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            _ => match star {
-                Some((after, at)) => {
-                    star = Some((after, at + 1));
-                    (p, n) = (after, at + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|byte| *byte == b'*')
-}
-
 fn digest(path: &Path, context: &Context) -> Result<String, String> {
     let failed = |error: std::io::Error| format!("it cannot be read: {error}");
     let mut file = File::open(path).map_err(failed)?;
@@ -117,29 +92,4 @@ fn digest(path: &Path, context: &Context) -> Result<String, String> {
         }
     }
     Ok(crate::hex(&hasher.finalize()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn patterns_match_like_a_shell_does() {
-        for (pattern, name, expected) in [
-            ("*", "", true),
-            ("*.pt", "a.pt", true),
-            ("*.pt", "a.pt.tmp", false),
-            ("a*b*c", "axxbyyc", true),
-            ("a*b*c", "axxbyy", false),
-            ("step-??", "step-10", true),
-            ("step-??", "step-1", false),
-            ("**a", "bca", true),
-        ] {
-            assert_eq!(
-                matches(pattern.as_bytes(), name.as_bytes()),
-                expected,
-                "{pattern} {name}"
-            );
-        }
-    }
 }

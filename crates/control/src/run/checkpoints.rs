@@ -2,9 +2,9 @@
 //!
 //! Parameters are the tensors `model.…` when there are any, else all of the file. Read piece by piece, so that a large model needs no memory.
 
-use crate::store::StoredCheckpoint;
 use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
+use squall_analysis::run::Checkpoint;
 use squall_model::event::{Body, Event};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,19 +16,33 @@ const SIZE_MAX: u64 = 64 << 30;
 const HEADER_MAX: u64 = 100 << 20;
 const EXTENSIONS: [&str; 6] = ["safetensors", "pt", "pth", "ckpt", "bin", "npz"];
 
+/// Checkpoints that training events name, with their steps, of the disturbed run and of the reference.
+#[derive(Debug, Default)]
+pub(super) struct Named([BTreeMap<PathBuf, Option<u64>>; 2]);
+
+impl Named {
+    /// Looks at the next event of the log.
+    pub(super) fn see(&mut self, event: &Event) {
+        if let Body::Training {
+            reference, event, ..
+        } = &event.body
+            && event.kind == "checkpoint-renamed"
+            && let Some(path) = &event.path
+        {
+            self.0[usize::from(*reference)].insert(PathBuf::from(path), event.step);
+        }
+    }
+}
+
 /// The last checkpoint and the final parameters of each run of the workload. What cannot be read is told in words.
-pub(super) fn read(
-    events: &[Event],
-    out: &Path,
-    reference: &Path,
-) -> (Vec<StoredCheckpoint>, Vec<String>) {
+pub(super) fn read(named: &Named, out: &Path, reference: &Path) -> (Vec<Checkpoint>, Vec<String>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for (folder, is_reference) in [(out, false), (reference, true)] {
-        let steps = saved(events, is_reference);
-        for path in candidates(folder, &steps) {
+        let steps = &named.0[usize::from(is_reference)];
+        for path in candidates(folder, steps) {
             let step = steps.get(&path).copied().flatten();
             match one(&path) {
-                Ok((parameters, file_sha256)) => found.push(StoredCheckpoint {
+                Ok((parameters, file_sha256)) => found.push(Checkpoint {
                     path: path.to_string_lossy().into_owned(),
                     reference: is_reference,
                     step,
@@ -43,21 +57,6 @@ pub(super) fn read(
         }
     }
     (found, problems)
-}
-
-/// Paths that training events name, with their steps.
-fn saved(events: &[Event], reference: bool) -> BTreeMap<PathBuf, Option<u64>> {
-    let named = events.iter().filter_map(|event| match &event.body {
-        Body::Training {
-            reference: of,
-            event,
-            ..
-        } if *of == reference && event.kind == "checkpoint-renamed" => {
-            Some((PathBuf::from(event.path.as_ref()?), event.step))
-        }
-        _ => None,
-    });
-    named.collect()
 }
 
 /// The newest checkpoint, and the file of final parameters beside it.
@@ -281,7 +280,11 @@ mod tests {
                 },
             },
         };
-        let (found, problems) = read(&[renamed(10), renamed(20)], &out, &reference);
+        let mut named = Named::default();
+        [renamed(10), renamed(20)]
+            .iter()
+            .for_each(|event| named.see(event));
+        let (found, problems) = read(&named, &out, &reference);
         assert!(problems.is_empty(), "{problems:?}");
         let names: Vec<_> = found
             .iter()

@@ -64,13 +64,16 @@ impl Conductor<'_> {
     }
 
     fn keep_checkpoints(&mut self, run_dir: &Path) {
-        let events = self.store.sync().and_then(|()| StoredRun::events(run_dir));
-        let events = events.unwrap_or_else(|error| {
+        let mut named = checkpoints::Named::default();
+        let seen = self
+            .store
+            .sync()
+            .and_then(|()| StoredRun::for_each_event(run_dir, |event| named.see(event)));
+        if let Err(error) = seen {
             self.bugs.push(error.to_string());
-            Vec::new()
-        });
+        }
         let (found, problems) =
-            checkpoints::read(&events, &self.folder.out(), &self.folder.reference());
+            checkpoints::read(&named, &self.folder.out(), &self.folder.reference());
         problems.into_iter().for_each(|text| self.note(text));
         let ranks = self
             .board

@@ -10,8 +10,9 @@ use super::script::Script;
 use super::tracker::Tracker;
 use crate::board::Board;
 use crate::clock::{RunClock, boot_id, utc_now};
-use crate::store::{Opening, Store, StoreError, StoredAsk, close_cut_off, journal_entries};
+use crate::store::{Opening, Store, StoreError, close_cut_off, journal_entries};
 use squall_analysis::report::Report;
+use squall_analysis::run::Ask;
 use squall_faults::protocol::{FromAgent, ToAgent, VERSION};
 use squall_model::event::{Body, Stage};
 use squall_model::exit::Exit;
@@ -226,8 +227,8 @@ pub fn close_earlier(state_dir: &Path) -> Vec<String> {
 }
 
 /// The question as it is kept. `ranks` counts where the plan could not.
-pub(super) fn ask(script: &Script, ranks: u64) -> StoredAsk {
-    StoredAsk {
+pub(super) fn ask(script: &Script, ranks: u64) -> Ask {
+    Ask {
         title: script.title.clone(),
         file: script.file.clone(),
         requirement: script.requirement.clone(),

@@ -5,10 +5,11 @@
 
 use super::db::Database;
 use super::error::StoreError;
+use super::events::{for_each, insert_event, pack_after};
 use super::log::lock;
 use super::merge::{JournalEntry, is_final, missing, never_acted};
-use super::read::{events, tail};
-use super::writer::{LOSS_MAX, insert_block, insert_event};
+use super::read::tail;
+use super::writer::{LOSS_MAX, insert_block};
 use squall_model::event::{Body, Event, RunState};
 use squall_model::exit::Exit;
 use std::path::Path;
@@ -54,6 +55,10 @@ pub fn close_cut_off(run_dir: &Path, journal: &[JournalEntry]) -> Result<Closed,
         exit,
         by: "recovery".into(),
     })?;
+    let mut packed = 0;
+    while let Some(last) = pack_after(&database, packed)? {
+        packed = last;
+    }
     database.run("commit the end of", |c| c.execute_batch("commit"))?;
     database.settle()?;
     Ok(Closed::Ended(exit))
@@ -67,9 +72,10 @@ struct Log<'a> {
 impl<'a> Log<'a> {
     fn read(database: &'a Database) -> Result<Log<'a>, StoreError> {
         let mut state = RunState::default();
-        for event in events(database)? {
-            state = state.apply(&event)?;
-        }
+        for_each(database, 0, |event| {
+            state = std::mem::take(&mut state).apply(&event)?;
+            Ok(())
+        })?;
         Ok(Log { database, state })
     }
 
@@ -80,7 +86,7 @@ impl<'a> Log<'a> {
             body,
         };
         self.state = self.state.clone().apply(&event)?;
-        insert_event(self.database, &event)
+        insert_event(self.database, &event).map(drop)
     }
 
     fn keep_samples(&mut self) -> Result<(), StoreError> {

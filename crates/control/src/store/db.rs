@@ -8,15 +8,15 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The version of the schema.
-pub(super) const VERSION: i64 = 1;
+/// The version of the schema. 1 had an index over the kinds of events and no packs; it is still read.
+pub(super) const VERSION: i64 = 2;
 /// The database of a run, within its folder.
 pub const FILE: &str = "run.db";
 
 const SCHEMA: &str = "
 create table meta (key text primary key, value text not null) without rowid;
 create table events (seq integer primary key, t_ns integer not null, kind text not null, body text not null);
-create index events_by_kind on events (kind, seq);
+create table packs (first_seq integer primary key, last_seq integer not null, data blob not null);
 create table series (id integer primary key, name text not null, labels text not null, unit text not null, per_second real);
 create table blocks (id integer primary key, stream integer not null, from_ns integer not null, to_ns integer not null, data blob not null);
 create table tail (id integer primary key, stream integer not null, data blob not null);
@@ -26,6 +26,7 @@ create table tail (id integer primary key, stream integer not null, data blob no
 pub(super) struct Database {
     pub(super) connection: Connection,
     pub(super) path: PathBuf,
+    version: i64,
 }
 
 impl Database {
@@ -56,7 +57,7 @@ impl Database {
 
     /// Opens one to go on writing, as closing a cut-off run does.
     pub(super) fn open_to_write(run_dir: &Path) -> Result<Database, StoreError> {
-        let database = Self::connect(run_dir.join(FILE), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut database = Self::connect(run_dir.join(FILE), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         database.check_version()?;
         database.run("prepare", |c| {
             c.pragma_update(None, "synchronous", "normal")
@@ -64,10 +65,12 @@ impl Database {
         Ok(database)
     }
 
-    /// Opens one to read; a live writer is not disturbed.
+    /// Opens one to read, all of it as it is at the first read; a live writer is not disturbed.
     pub(super) fn open_to_read(run_dir: &Path) -> Result<Database, StoreError> {
-        let database = Self::connect(run_dir.join(FILE), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let mut database = Self::connect(run_dir.join(FILE), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         database.check_version()?;
+        // One transaction: a writer may move events from rows to packs between two reads.
+        database.run("read", |c| c.execute_batch("begin"))?;
         Ok(database)
     }
 
@@ -83,15 +86,25 @@ impl Database {
                 path: path.clone(),
                 source,
             })?;
-        Ok(Database { connection, path })
+        Ok(Database {
+            connection,
+            path,
+            version: VERSION,
+        })
     }
 
-    fn check_version(&self) -> Result<(), StoreError> {
+    /// Whether this file's format has packs of events.
+    pub(super) fn has_packs(&self) -> bool {
+        self.version >= 2
+    }
+
+    fn check_version(&mut self) -> Result<(), StoreError> {
         let found: i64 = self.run("read the version of", |c| {
             c.pragma_query_value(None, "user_version", |row| row.get(0))
         })?;
+        self.version = found;
         match found {
-            VERSION => Ok(()),
+            1..=VERSION => Ok(()),
             0 => Err(self.content("the schema", "it was never finished".into())),
             found => Err(StoreError::Newer {
                 path: self.path.clone(),
@@ -107,11 +120,15 @@ impl Database {
         action: &'static str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        work(&self.connection).map_err(|source| StoreError::Database {
+        work(&self.connection).map_err(|source| self.failed(action, source))
+    }
+
+    pub(super) fn failed(&self, action: &'static str, source: rusqlite::Error) -> StoreError {
+        StoreError::Database {
             action,
             path: self.path.clone(),
             source,
-        })
+        }
     }
 
     pub(super) fn content(&self, what: &'static str, because: String) -> StoreError {
@@ -138,25 +155,5 @@ impl Database {
                 outcome => outcome,
             }
         })
-    }
-}
-
-/// `injection-begun` of `{"injection-begun":{…}}`.
-pub(super) fn kind_of(body_json: &str) -> &str {
-    body_json.split('"').nth(1).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use squall_model::event::Body;
-
-    #[test]
-    fn the_kind_is_the_tag() {
-        let body = Body::Note {
-            text: "\"x\"".into(),
-        };
-        let json = serde_json::to_string(&body).expect("serializes");
-        assert_eq!(kind_of(&json), "note");
     }
 }

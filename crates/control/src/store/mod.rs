@@ -3,15 +3,16 @@
 //! The event log is the truth: every event passes [`squall_model::event::RunState::apply`] before it is written, and what is in the file
 //! after a crash is a gapless beginning of it.
 
-mod ask;
 mod close;
 pub mod codec;
 mod db;
 mod decode;
 mod error;
+mod events;
 mod gather;
 mod log;
 mod merge;
+mod pack;
 mod read;
 mod series;
 mod summary;
@@ -20,8 +21,9 @@ mod writer;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_packs;
 
-pub use ask::{StoredAsk, StoredCheckpoint};
 pub use close::{Closed, close_cut_off};
 pub use codec::SeriesId;
 pub use db::FILE;

@@ -1,12 +1,13 @@
 //! A run read back: what analysis works on. A live writer is not disturbed; a run that was cut off is read as far as it goes.
 
-use super::ask::{StoredAsk, StoredCheckpoint};
 use super::codec::{Block, BlockBuilder, SeriesId};
 use super::db::Database;
 use super::error::StoreError;
+use super::events::for_each;
 use super::gather::{Definition, Gather};
 use super::series::Stream;
 use squall_analysis::run::{Run, Series};
+use squall_analysis::sieve::Sieve;
 use squall_model::event::{Body, Event};
 use squall_model::id::RunId;
 use std::collections::BTreeMap;
@@ -22,35 +23,49 @@ const POINTS_MIN: u64 = 1_000;
 pub struct StoredRun;
 
 impl StoredRun {
-    /// The whole run as analysis sees it.
+    /// The run as analysis sees it: without the events that tell it nothing new.
     pub fn open(run_dir: &Path) -> Result<Run, StoreError> {
         let database = Database::open_to_read(run_dir)?;
-        // One transaction, so that events and samples are of one moment though a writer may be at work.
-        database.run("read", |c| c.execute_batch("begin"))?;
-        let events = events(&database)?;
+        let mut sieve = Sieve::default();
+        for_each(&database, 0, |event| {
+            sieve.take(event);
+            Ok(())
+        })?;
+        let events = sieve.finish();
         let id = run_id(&database, &events)?;
-        let ask: StoredAsk = meta(&database, "ask")?
+        let ask = meta(&database, "ask")?
             .ok_or_else(|| database.content("the question", "it is not there".into()))?;
-        let checkpoints: Vec<StoredCheckpoint> =
-            meta(&database, "checkpoints")?.unwrap_or_default();
         Ok(Run {
             id,
-            ask: ask.into(),
+            ask,
             series: series(&database)?,
-            checkpoints: checkpoints.into_iter().map(Into::into).collect(),
+            checkpoints: meta(&database, "checkpoints")?.unwrap_or_default(),
             policies: meta(&database, "policies")?.unwrap_or_default(),
             events,
         })
     }
 
-    /// The event log alone.
+    /// The event log alone, whole.
     pub fn events(run_dir: &Path) -> Result<Vec<Event>, StoreError> {
-        events(&Database::open_to_read(run_dir)?)
+        Self::events_after(run_dir, 0)
     }
 
     /// Events after `seq`, for whoever follows a live run.
     pub fn events_after(run_dir: &Path, seq: u64) -> Result<Vec<Event>, StoreError> {
-        events_where(&Database::open_to_read(run_dir)?, "seq > ?1", seq)
+        let mut events = Vec::new();
+        for_each(&Database::open_to_read(run_dir)?, seq, |event| {
+            events.push(event);
+            Ok(())
+        })?;
+        Ok(events)
+    }
+
+    /// Hands over the event log one by one, so that a long run needs little memory.
+    pub fn for_each_event(run_dir: &Path, mut take: impl FnMut(&Event)) -> Result<(), StoreError> {
+        for_each(&Database::open_to_read(run_dir)?, 0, |event| {
+            take(&event);
+            Ok(())
+        })
     }
 }
 
@@ -62,40 +77,6 @@ fn run_id(database: &Database, events: &[Event]) -> Result<RunId, StoreError> {
             "it does not begin with the start of a run".into(),
         )),
     }
-}
-
-pub(super) fn events(database: &Database) -> Result<Vec<Event>, StoreError> {
-    events_where(database, "seq > ?1", 0)
-}
-
-/// What states and summaries are folds over; training events, probes and notes are left out.
-pub(super) fn telling_events(database: &Database) -> Result<Vec<Event>, StoreError> {
-    let telling =
-        "seq > ?1 and kind not in ('training', 'probed', 'note', 'skipped', 'dropped', 'held')";
-    events_where(database, telling, 0)
-}
-
-fn events_where(database: &Database, condition: &str, seq: u64) -> Result<Vec<Event>, StoreError> {
-    let rows: Vec<(i64, i64, String)> = database.run("read events of", |c| {
-        c.prepare(&format!(
-            "select seq, t_ns, body from events where {condition} order by seq"
-        ))?
-        .query_map([seq as i64], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?
-        .collect()
-    })?;
-    rows.into_iter()
-        .map(|(seq, t_ns, body)| {
-            let body = serde_json::from_str(&body)
-                .map_err(|error| database.content("an event", format!("event {seq}: {error}")))?;
-            Ok(Event {
-                seq: seq as u64,
-                t_ns: t_ns as u64,
-                body,
-            })
-        })
-        .collect()
 }
 
 pub(super) fn meta<T: serde::de::DeserializeOwned>(

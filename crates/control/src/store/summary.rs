@@ -2,8 +2,8 @@
 
 use super::db::{Database, FILE};
 use super::error::StoreError;
+use super::events::telling_events;
 use super::log::is_live;
-use super::read::telling_events;
 use serde::Serialize;
 use squall_model::event::{Body, Event, InjectionState, RunState, Stage};
 use squall_model::exit::Exit;

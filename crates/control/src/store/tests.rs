@@ -1,45 +1,15 @@
 use super::*;
 use crate::clock::{RunClock, boot_ns};
-use crate::testing::{Child, Scratch, as_child, until};
+use crate::testing::{Child, Scratch, as_child, opening, until};
 use squall_model::event::{Body, Event, RunState};
 use squall_model::exit::Exit;
-use squall_model::id::{InjectionId, RuleId, RunId};
+use squall_model::hook::TrainingEvent;
+use squall_model::id::{InjectionId, RuleId};
 use squall_model::syntax::Class;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
-
-fn opening(clock: RunClock) -> Opening {
-    let ask = StoredAsk {
-        title: "t".into(),
-        file: "t.yaml".into(),
-        requirement: None,
-        expect: Vec::new(),
-        seed: 7,
-        reference: false,
-        checkpoint_interval: None,
-        eligible: 1,
-        at_most: 1,
-    };
-    let first = Body::RunStarted {
-        version: 1,
-        run: RunId("0198f200-0000-7000-8000-000000000000".into()),
-        title: "t".into(),
-        seed: 7,
-        started_utc: crate::clock::utc_now(),
-        boot_ns: clock.boot_ns,
-        boot_id: "b".into(),
-        squall: "0".into(),
-        experiment: "0".into(),
-        host: BTreeMap::new(),
-    };
-    Opening {
-        first,
-        meta: vec![("ask", serde_json::to_string(&ask).expect("json"))],
-        clock,
-    }
-}
 
 fn gauge(name: &'static str) -> SeriesSpec {
     SeriesSpec {
@@ -50,9 +20,33 @@ fn gauge(name: &'static str) -> SeriesSpec {
     }
 }
 
-fn note(text: impl ToString) -> Body {
+pub(super) fn note(text: impl ToString) -> Body {
     Body::Note {
         text: text.to_string(),
+    }
+}
+
+/// A training event as a hook tells it; its step is `number`.
+pub(super) fn phase(number: u64) -> Body {
+    Body::Training {
+        reference: false,
+        rank: Some((number % 2) as u32),
+        restart: 0,
+        pid: Some(4_711),
+        source: "hook".into(),
+        event: TrainingEvent {
+            seq: number + 1,
+            t_mono_ns: number * 1_000_003,
+            kind: if number.is_multiple_of(2) {
+                "phase-begin"
+            } else {
+                "phase-end"
+            }
+            .into(),
+            step: Some(number),
+            phase: Some("forward".into()),
+            ..TrainingEvent::default()
+        },
     }
 }
 
@@ -259,14 +253,14 @@ fn a_cut_off_run_with_something_outstanding_ends_as_not_rolled_back() {
 }
 
 /// Closes a run as soon as its writer has let go of it.
-fn ended(dir: &Path, journal: &[JournalEntry]) -> Exit {
+pub(super) fn ended(dir: &Path, journal: &[JournalEntry]) -> Exit {
     until("free lock", || match close_cut_off(dir, journal) {
         Ok(Closed::Ended(exit)) => Some(exit),
         _ => None,
     })
 }
 
-fn fold(events: &[Event]) -> RunState {
+pub(super) fn fold(events: &[Event]) -> RunState {
     events
         .iter()
         .try_fold(RunState::default(), RunState::apply)
@@ -286,6 +280,12 @@ fn child_that_writes() {
         .collect();
     println!("boot {}", clock.boot_ns);
     for round in 0u64.. {
+        // Many more training events than other ones, as in a real run, so that the kill may come while they are packed.
+        for at in 0..50 {
+            store
+                .append(phase(round * 50 + at))
+                .expect("a training event is appended");
+        }
         let event = store.append(note(round)).expect("appended");
         let values = ids
             .iter()
@@ -347,6 +347,11 @@ fn killed_after(milliseconds: u64) -> u64 {
     assert!(RunSummary::of(scratch.path()).is_cut_off());
 
     close_cut_off(scratch.path(), &[]).expect("closed");
+    assert_eq!(
+        tests_packs::count(scratch.path(), "events where kind = 'training'"),
+        0,
+        "closing packs what was left"
+    );
     let closed = StoredRun::open(scratch.path()).expect("opens when closed");
     assert_eq!(closed.series, run.series, "closing keeps every sample");
     assert!(matches!(

@@ -1,14 +1,16 @@
 //! The one thread that writes a run's database.
 //!
-//! Events are committed as they come, in batches. Samples gather in one open block a stream; what is new in it goes to the `tail` table every
+//! Events are committed as they come, in batches; training events, of which there may be thousands a second, wait at most [`LINGER`] for
+//! others. When many have gathered, they are packed ([`super::events`]). Samples gather in one open block a stream; what is new in it goes to the `tail` table every
 //! second, and when the block is full it is written whole and its tail deleted in the same transaction. So kill -9 loses the samples of the
 //! last second or two and nothing else, and the long blocks stay small.
 
 use super::codec::{BlockBuilder, SeriesId};
-use super::db::{Database, kind_of};
+use super::db::Database;
 use super::error::StoreError;
+use super::events::{PACK, insert_event, pack_after};
 use super::series::{Define, Stream};
-use squall_model::event::Event;
+use squall_model::event::{Body, Event};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
@@ -23,6 +25,9 @@ const BLOCK_NS: u64 = 300_000_000_000;
 const BLOCK_RUNS: usize = 600_000;
 /// Messages written in one transaction.
 const BATCH: usize = 2_000;
+/// How long training events and samples may wait for others, so that each commit carries many. Anything else, and whoever asks that all be
+/// committed, ends the wait.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// What the writer is asked to do.
 pub(super) enum Order {
@@ -52,6 +57,21 @@ pub(super) struct Writer {
     database: Database,
     open: BTreeMap<Stream, Open>,
     flush_at: Instant,
+    /// Training events that are still rows.
+    unpacked: usize,
+    /// The last event that is in a pack.
+    packed_to: u64,
+}
+
+impl Order {
+    /// Whether it may wait for others to be committed with it.
+    fn may_wait(&self) -> bool {
+        match self {
+            Order::Event(event) => matches!(event.body, Body::Training { .. }),
+            Order::Samples { .. } | Order::Define(_) => true,
+            Order::Meta { .. } | Order::Sync(_) | Order::Close => false,
+        }
+    }
 }
 
 impl Writer {
@@ -60,24 +80,44 @@ impl Writer {
             database,
             open: BTreeMap::new(),
             flush_at: Instant::now() + FLUSH,
+            unpacked: 0,
+            packed_to: 0,
         }
     }
 
     /// Writes until told to close, or until every sender is gone.
     pub(super) fn work(mut self, orders: &Receiver<Order>) -> Result<(), StoreError> {
         loop {
-            let wait = self.flush_at.saturating_duration_since(Instant::now());
-            let first = match orders.recv_timeout(wait) {
-                Ok(order) => Some(order),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Order::Close),
-            };
-            let more = std::iter::from_fn(|| orders.try_recv().ok());
-            let batch: Vec<Order> = first.into_iter().chain(more).take(BATCH).collect();
+            let batch = self.gather(orders);
             if self.batch(batch)? {
                 return self.database.settle();
             }
         }
+    }
+
+    /// What comes until something may not wait, [`LINGER`] is over, or samples are to be flushed.
+    fn gather(&self, orders: &Receiver<Order>) -> Vec<Order> {
+        let mut batch = Vec::new();
+        let mut until = self.flush_at;
+        while batch.len() < BATCH {
+            let order = match orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(order) => order,
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => Order::Close,
+            };
+            let soon = if order.may_wait() {
+                Instant::now() + LINGER
+            } else {
+                Instant::now()
+            };
+            until = until.min(soon);
+            let last = matches!(order, Order::Close);
+            batch.push(order);
+            if last {
+                break;
+            }
+        }
+        batch
     }
 
     /// One transaction. Returns whether it was the last.
@@ -101,6 +141,7 @@ impl Writer {
             self.flush(last)?;
             self.flush_at = Instant::now() + FLUSH;
         }
+        self.pack(last)?;
         self.database
             .run("commit a batch to", |c| c.execute_batch("commit"))?;
         for answer in answers {
@@ -114,7 +155,10 @@ impl Writer {
 
     fn write(&mut self, order: Order) -> Result<(), StoreError> {
         match order {
-            Order::Event(event) => insert_event(&self.database, &event),
+            Order::Event(event) => {
+                self.unpacked += usize::from(insert_event(&self.database, &event)?);
+                Ok(())
+            }
             Order::Define(define) => insert_series(&self.database, &define),
             Order::Meta { key, value } => self.database.run("write meta data to", |c| {
                 c.prepare_cached("insert or replace into meta values (?1, ?2)")?
@@ -136,6 +180,18 @@ impl Writer {
             }
             Order::Sync(_) | Order::Close => Ok(()),
         }
+    }
+
+    /// Packs training events when there are enough of them; at the end, all.
+    fn pack(&mut self, last: bool) -> Result<(), StoreError> {
+        while self.unpacked >= PACK || (last && self.unpacked > 0) {
+            let Some(to) = pack_after(&self.database, self.packed_to)? else {
+                break;
+            };
+            self.packed_to = to;
+            self.unpacked = self.unpacked.saturating_sub(PACK);
+        }
+        Ok(())
     }
 
     fn flush(&mut self, last: bool) -> Result<(), StoreError> {
@@ -176,16 +232,6 @@ pub(super) fn insert_block(
         .execute((stream.number(), from as i64, to as i64, data))?;
         c.prepare_cached("delete from tail where stream = ?1")?
             .execute([stream.number()])
-            .map(drop)
-    })
-}
-
-pub(super) fn insert_event(database: &Database, event: &Event) -> Result<(), StoreError> {
-    let body = serde_json::to_string(&event.body)
-        .map_err(|error| database.content("an event", error.to_string()))?;
-    database.run("append an event to", |c| {
-        c.prepare_cached("insert into events (seq, t_ns, kind, body) values (?1, ?2, ?3, ?4)")?
-            .execute((event.seq as i64, event.t_ns as i64, kind_of(&body), &body))
             .map(drop)
     })
 }

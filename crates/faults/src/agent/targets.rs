@@ -3,6 +3,7 @@
 use super::procs::{self, Known, Proc};
 use crate::fault::Target;
 use crate::sys::process::has_variable;
+use squall_model::glob::matches;
 use squall_model::seed;
 use squall_model::timing::Selector;
 use std::collections::{BTreeMap, BTreeSet};
@@ -289,16 +290,6 @@ fn newest_file(pattern: &str) -> Result<PathBuf, NoTarget> {
     newest
         .map(|(_, path)| path)
         .ok_or_else(|| NoTarget(format!("no regular file matches `{pattern}`")))
-}
-
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => (0..=text.len()).any(|skip| matches(rest, &text[skip..])),
-        (Some((b'?', rest)), Some((_, tail))) => matches(rest, tail),
-        (Some((one, rest)), Some((other, tail))) => one == other && matches(rest, tail),
-        _ => false,
-    }
 }
 
 fn namespace(name: &str) -> Result<PathBuf, NoTarget> {

@@ -197,25 +197,6 @@ fn a_file_is_the_newest_match_and_never_a_link() {
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(resolve(&selector, &Scope::default()).is_err());
 }
-
-#[test]
-fn patterns_match_like_a_shell() {
-    for (pattern, text, expected) in [
-        ("a*c", "abbc", true),
-        ("a*c", "abb", false),
-        ("?", "x", true),
-        ("?", "", false),
-        ("*", "", true),
-        ("a", "ab", false),
-    ] {
-        assert_eq!(
-            matches(pattern.as_bytes(), text.as_bytes()),
-            expected,
-            "{pattern} {text}"
-        );
-    }
-}
-
 #[test]
 fn a_network_that_the_workload_shares_with_the_host_is_none_of_its_own() {
     let tree = start("shared-network", "sleep 60");

@@ -2,18 +2,21 @@
 //!
 //! Whoever measures starts this in a process of its own, so that its processor time and memory are the monitor's and the store's alone.
 
-use crate::board::Board;
-use crate::clock::{RunClock, own_cpu_ns};
-use crate::monitor::{Config, Missed, Monitor};
-use crate::store::{FILE, Opening, Store, StoreError, StoredAsk};
-use squall_model::event::Body;
-use squall_model::id::RunId;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use squall_analysis::run::Ask;
+use squall_control::board::Board;
+use squall_control::clock::{RunClock, own_cpu_ns, utc_now};
+use squall_control::monitor::{Config, Missed, Monitor, PROCESS_SERIES};
+use squall_control::store::{FILE, Opening, Store};
+use squall_model::event::Body;
+use squall_model::id::RunId;
 
 /// Marks the processes of one measurement.
 const MARK: &str = "SQUALL_BENCH";
@@ -22,77 +25,42 @@ const DAY_S: f64 = 86_400.0;
 
 /// What is monitored.
 #[derive(Debug, Clone)]
-pub struct Load {
+pub(super) struct Load {
     /// Processes in all.
-    pub processes: u32,
+    pub(super) processes: u32,
     /// How many of them are busy.
-    pub busy: u32,
+    pub(super) busy: u32,
     /// Samples a second.
-    pub rate: u32,
+    pub(super) rate: u32,
     /// How long.
-    pub length: Duration,
+    pub(super) length: Duration,
     /// A program and its arguments that calls [`busy_worker`].
-    pub busy_command: (PathBuf, Vec<String>),
+    pub(super) busy_command: (PathBuf, Vec<String>),
     /// A program and its arguments that calls [`idle_worker`].
-    pub idle_command: (PathBuf, Vec<String>),
+    pub(super) idle_command: (PathBuf, Vec<String>),
 }
 
 /// What it costs.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Figures {
+pub(super) struct Figures {
     /// Share of one processor, monitor and store together.
-    pub cpu_percent: f64,
+    pub(super) cpu_percent: f64,
     /// Resident memory of this process at the end.
-    pub rss_bytes: u64,
+    pub(super) rss_bytes: u64,
     /// Samples taken.
-    pub samples: u64,
+    pub(super) samples: u64,
     /// Series of each process.
-    pub series_per_process: usize,
+    pub(super) series_per_process: usize,
     /// Bytes of the database for them.
-    pub store_bytes: u64,
+    pub(super) store_bytes: u64,
     /// Bytes of a sample.
-    pub bytes_per_sample: f64,
+    pub(super) bytes_per_sample: f64,
     /// Bytes that a day like this would take.
-    pub bytes_per_day: f64,
+    pub(super) bytes_per_day: f64,
     /// Readings that were not taken.
-    pub missed_turns: u64,
+    pub(super) missed_turns: u64,
     /// How long it was measured.
-    pub seconds: f64,
-}
-
-/// Why nothing was measured.
-#[derive(Debug, thiserror::Error)]
-pub enum BenchError {
-    /// A process or the monitor did not start.
-    #[error("could not start {what}, because {source}")]
-    Start {
-        /// What.
-        what: &'static str,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The monitor sampled less than it was asked to.
-    #[error("could not measure, because only {found} samples came where {wanted} were due")]
-    TooFew {
-        /// Samples taken.
-        found: u64,
-        /// Samples due.
-        wanted: u64,
-    },
-}
-
-/// Cost of monitoring: processor and memory.
-pub fn monitor_cost(load: &Load, folder: &Path) -> Result<Figures, BenchError> {
-    measure(load, folder)
-}
-
-/// Size of what monitoring stores.
-pub fn store_size(load: &Load, folder: &Path) -> Result<Figures, BenchError> {
-    measure(load, folder)
+    pub(super) seconds: f64,
 }
 
 /// Children that end with the measurement.
@@ -110,7 +78,11 @@ impl Drop for Children {
     }
 }
 
-fn measure(load: &Load, folder: &Path) -> Result<Figures, BenchError> {
+/// Monitors the load's processes and says what that costs.
+///
+/// # Errors
+/// When a process or the monitor does not start, the store fails, or too few samples come.
+pub(super) fn measure(load: &Load, folder: &Path) -> anyhow::Result<Figures> {
     let clock = RunClock::start();
     let run = RunId(format!("bench-{}", std::process::id()));
     let _children = start(load, &run.0)?;
@@ -124,10 +96,7 @@ fn measure(load: &Load, folder: &Path) -> Result<Figures, BenchError> {
         roots: Vec::new(),
     };
     let monitor =
-        Monitor::start(config, board, store.samples()).map_err(|source| BenchError::Start {
-            what: "the monitor",
-            source,
-        })?;
+        Monitor::start(config, board, store.samples()).context("could not start the monitor")?;
     wait(WARM_UP);
     let (cpu, samples, began) = (own_cpu_ns(), monitor.sampled(), Instant::now());
     wait(load.length);
@@ -138,19 +107,16 @@ fn measure(load: &Load, folder: &Path) -> Result<Figures, BenchError> {
     let missed: Missed = monitor.stop();
     store.close()?;
     let store_bytes = size().saturating_sub(empty);
-    let wanted = (f64::from(load.processes * load.rate) * seconds) as u64
-        * crate::monitor::PROCESS_SERIES as u64;
-    if counted < wanted / 2 {
-        return Err(BenchError::TooFew {
-            found: counted,
-            wanted,
-        });
-    }
+    let wanted = (f64::from(load.processes * load.rate) * seconds) as u64 * PROCESS_SERIES as u64;
+    ensure!(
+        counted >= wanted / 2,
+        "only {counted} samples came where {wanted} were due"
+    );
     Ok(Figures {
         cpu_percent: cpu as f64 / 1e7 / seconds,
         rss_bytes,
         samples: counted,
-        series_per_process: crate::monitor::PROCESS_SERIES,
+        series_per_process: PROCESS_SERIES,
         store_bytes,
         bytes_per_sample: store_bytes as f64 / total as f64,
         bytes_per_day: store_bytes as f64 / (total as f64 / counted as f64 * seconds) * DAY_S,
@@ -159,7 +125,7 @@ fn measure(load: &Load, folder: &Path) -> Result<Figures, BenchError> {
     })
 }
 
-fn start(load: &Load, mark: &str) -> Result<Children, BenchError> {
+fn start(load: &Load, mark: &str) -> anyhow::Result<Children> {
     let mut children = Children(Vec::new());
     for index in 0..load.processes {
         let (program, arguments) = if index < load.busy {
@@ -175,16 +141,15 @@ fn start(load: &Load, mark: &str) -> Result<Children, BenchError> {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        children.0.push(child.map_err(|source| BenchError::Start {
-            what: "a process",
-            source,
-        })?);
+        children
+            .0
+            .push(child.with_context(|| format!("could not start {}", program.display()))?);
     }
     Ok(children)
 }
 
 fn opening(run: &RunId, clock: RunClock) -> Opening {
-    let ask = StoredAsk {
+    let ask = Ask {
         title: "bench".into(),
         file: "bench".into(),
         requirement: None,
@@ -201,7 +166,7 @@ fn opening(run: &RunId, clock: RunClock) -> Opening {
             run: run.clone(),
             title: "bench".into(),
             seed: 0,
-            started_utc: crate::clock::utc_now(),
+            started_utc: utc_now(),
             boot_ns: clock.boot_ns,
             boot_id: String::new(),
             squall: env!("CARGO_PKG_VERSION").into(),
@@ -234,7 +199,10 @@ fn rss() -> u64 {
 }
 
 /// Works like a training process until it is killed: computes, allocates, writes, and waits for others.
-pub fn busy_worker() -> io::Result<()> {
+///
+/// # Errors
+/// When `/dev/null` cannot be written.
+pub(super) fn busy_worker() -> io::Result<()> {
     let mut out = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
     let mut kept: Vec<Vec<u8>> = Vec::new();
     let mut seed = u64::from(std::process::id());
@@ -254,67 +222,8 @@ pub fn busy_worker() -> io::Result<()> {
 }
 
 /// Does nothing until it is killed.
-pub fn idle_worker() {
+pub(super) fn idle_worker() {
     loop {
         std::thread::park();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::Scratch;
-
-    #[test]
-    #[ignore = "a child program of another test"]
-    fn child_that_is_busy() {
-        busy_worker().expect("it works until it is killed");
-    }
-
-    #[test]
-    #[ignore = "a child program of another test"]
-    fn child_that_idles() {
-        idle_worker();
-    }
-
-    fn load(processes: u32, busy: u32, length: Duration) -> Load {
-        let own = std::env::current_exe().expect("own path");
-        let command = |name: &str| {
-            let words = ["--ignored", "--exact", "--test-threads=1", name];
-            (own.clone(), words.map(str::to_owned).to_vec())
-        };
-        Load {
-            processes,
-            busy,
-            rate: 10,
-            length,
-            busy_command: command("bench::tests::child_that_is_busy"),
-            idle_command: command("bench::tests::child_that_idles"),
-        }
-    }
-
-    #[test]
-    fn figures_are_measured_on_real_processes() {
-        let scratch = Scratch::new("bench");
-        let figures =
-            monitor_cost(&load(6, 2, Duration::from_secs(2)), scratch.path()).expect("measured");
-        assert!(
-            figures.samples > 500 && figures.cpu_percent > 0.0 && figures.store_bytes > 0,
-            "{figures:?}"
-        );
-    }
-
-    /// `cargo test --release -p squall-control bench::tests::full -- --ignored --nocapture`
-    #[test]
-    #[ignore = "takes minutes; run by hand or by xtask"]
-    fn full() {
-        let seconds = std::env::var("SQUALL_BENCH_SECONDS")
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(600);
-        let scratch = Scratch::new("bench-full");
-        let figures = store_size(&load(100, 20, Duration::from_secs(seconds)), scratch.path())
-            .expect("measured");
-        println!("{figures:#?}");
     }
 }
