@@ -1,4 +1,4 @@
-use super::{Known, Scope, matches, resolve};
+use super::{Known, Scope, resolve};
 use crate::fault::Target;
 use squall_model::timing::Selector;
 use std::process::{Child, Command};
