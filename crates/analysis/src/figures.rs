@@ -1,5 +1,6 @@
 //! The four figures that a reader looks at first. A figure that is not measured says so; it is never 0.
 
+use crate::ettr::Effectiveness;
 use crate::expect::Findings;
 use crate::landing::Gone;
 use crate::num;
@@ -78,10 +79,18 @@ fn ettr(training: &Training) -> Figure {
             it.ettr * 100.0,
             "%",
             num::percent(it.ettr),
-            it.definition.clone(),
+            format!("{}. {}", it.definition, beside(it)),
         ),
         None => unmeasured(label, "%", "no completed steps, or no wall time"),
     }
+}
+
+/// What ETTR leaves out by its definition, and the figure that does not.
+fn beside(it: &Effectiveness) -> String {
+    let goodput = it.goodput.map_or("not measured".into(), num::percent);
+    format!(
+        "Counted as in ByteRobust (arXiv 2509.16293): a stall inside a step is productive. Goodput, which does not count it, is {goodput}: steps in the final lineage × their median time ÷ the same wall time"
+    )
 }
 
 fn slowest(recoveries: &[Recovery]) -> Figure {

@@ -25,6 +25,7 @@ pub(crate) struct Ended {
     pub(crate) t_ns: u64,
     pub(crate) exit: Option<i32>,
     pub(crate) signal: Option<i32>,
+    pub(crate) by_squall: bool,
 }
 
 /// Everything about one of the two runs of the workload: the disturbed one or its reference.
@@ -213,12 +214,14 @@ impl<'a> Log<'a> {
                 reference,
                 exit,
                 signal,
+                by_squall,
                 ..
             } => {
                 self.work_of(*reference).ended = Some(Ended {
                     t_ns,
                     exit: *exit,
                     signal: *signal,
+                    by_squall: *by_squall,
                 });
             }
             Body::Training {

@@ -115,6 +115,19 @@ pub struct BlastRadius {
     pub at_most: u64,
 }
 
+impl BlastRadius {
+    /// `at most 1 of 2 targets at once`. Ranks and files that only come with the workload are not counted beforehand.
+    pub fn words(self) -> String {
+        match self.eligible {
+            0 => format!(
+                "at most {} at once, of targets not counted beforehand",
+                crate::num::plural(self.at_most as usize, "target", "targets")
+            ),
+            all => format!("at most {} of {all} targets at once", self.at_most),
+        }
+    }
+}
+
 /// What training did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Training {

@@ -48,6 +48,9 @@ pub(crate) fn unexplained(log: &Log<'_>, lineage: Option<&Lineage>) -> usize {
         .count()
 }
 
+/// A workload that fails this soon after its last injection did not get over it, as far as anyone can say. In nanoseconds.
+const SOON_NS: u64 = 60_000_000_000;
+
 struct Story<'a> {
     log: &'a Log<'a>,
     lineage: &'a Lineage,
@@ -174,7 +177,11 @@ impl Story<'_> {
             let why = "training had already completed its last step";
             return not_measured(injection, self.lineage.unit, why);
         }
-        if further >= 2 || (further > 0 && (clean_end || hit + 1 < self.attempts().len())) {
+        if let Some(because) = self.broke_down(injection, hit, further) {
+            recovery.outcome = Outcome::NotCaughtUp;
+            recovery.because = Some(because);
+            recovery.marks = self.detection(t0, self.log.end_ns).into_iter().collect();
+        } else if further >= 2 || (further > 0 && (clean_end || hit + 1 < self.attempts().len())) {
             let (end, stall) = self.longest_gap(injection, attempt);
             recovery.marks = vec![mark("back-to-work", end, t0, "the next completed step")];
             recovery.back_to_work_ns = Some(end.saturating_sub(t0));
@@ -188,6 +195,28 @@ impl Story<'_> {
             recovery.marks = self.detection(t0, self.log.end_ns).into_iter().collect();
         }
         finish(recovery, t0)
+    }
+
+    /// That the workload broke down soon after its last injection, though some steps were still completed: ranks whose supervisor is gone
+    /// go on for a moment. Steps of a job that is about to end are no recovery.
+    fn broke_down(&self, injection: &Injected<'_>, hit: usize, further: u64) -> Option<String> {
+        let t0 = injection.begun_ns;
+        let log = self.log;
+        let ended = log
+            .work
+            .ended
+            .filter(|it| it.exit != Some(0) && !it.by_squall)?;
+        let soon = ended.t_ns >= t0 && ended.t_ns - t0 <= SOON_NS;
+        let last =
+            hit + 1 == self.attempts().len() && self.landed.iter().all(|(_, other)| *other <= t0);
+        (soon && last && further > 0).then(|| {
+            format!(
+                "training completed {} more, but the workload ended ({}) {} later",
+                self.lineage.unit.count(further),
+                crate::words::ending(ended.exit, ended.signal),
+                num::duration(ended.t_ns - t0)
+            )
+        })
     }
 
     /// The end and the length of the longest time between two completed steps while the fault acted. For a one-shot

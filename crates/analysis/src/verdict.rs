@@ -32,6 +32,11 @@ pub struct Verdict {
     pub experiment: Option<Judgement>,
 }
 
+/// The holder of a run without which it does not go on.
+const CONTROLLER: &str = "controller";
+/// Who ends the log of a run that was cut off.
+const RECOVERY: &str = "recovery";
+
 /// A reason to end in a certain way.
 struct Reason {
     exit: Exit,
@@ -50,9 +55,10 @@ pub(crate) fn verdict(findings: &Findings<'_>, expectations: &[Judged]) -> Verdi
     let mut exit = reasons
         .iter()
         .fold(Exit::Held, |exit, it| exit.outranking(it.exit));
-    if let Some((ended, _)) = findings.log.ended {
-        // What analysis derives itself is derived anew; the rest only the run knows.
-        let derived = matches!(ended, Exit::Held | Exit::Deviated | Exit::Inconclusive);
+    if let Some((ended, by)) = findings.log.ended {
+        // What analysis derives itself is derived anew; the rest only the run knows. Runs that were cut off once closed as bugs.
+        let derived = matches!(ended, Exit::Held | Exit::Deviated | Exit::Inconclusive)
+            || (ended == Exit::Bug && by == RECOVERY);
         if !derived && exit.outranking(ended) != exit {
             exit = ended;
             let words = format!("the run was closed as `{}`", word(ended).to_lowercase());
@@ -171,7 +177,19 @@ fn life(findings: &Findings<'_>) -> Vec<Reason> {
             ),
         });
     }
-    for (_, what, because) in &log.lost {
+    for (t_ns, what, because) in &log.lost {
+        // Without a controller the run ended there, as by a signal.
+        if *what == CONTROLLER {
+            reasons.push(Reason {
+                exit: Exit::Interrupted,
+                words: format!(
+                    "the controller was lost after {} and {}: {because}",
+                    num::duration(*t_ns),
+                    done()
+                ),
+            });
+            continue;
+        }
         reasons.push(Reason {
             exit: Exit::Inconclusive,
             words: format!("the {what} was lost: {because}"),

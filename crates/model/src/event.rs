@@ -134,6 +134,9 @@ pub enum Body {
         signal: Option<i32>,
         /// How it was made sure that no process of it is left.
         evidence: String,
+        /// It still ran when Squall ended it; absent in logs of older builds.
+        #[serde(default)]
+        by_squall: bool,
     },
     /// A training event; `reference` tells which of the two runs.
     Training {

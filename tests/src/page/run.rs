@@ -316,6 +316,7 @@ impl Sim {
             exit: Some(0),
             signal: None,
             evidence: "the cgroup is empty".into(),
+            by_squall: false,
         });
         for stage in [Stage::Undo, Stage::Recovery, Stage::Analyse] {
             self.say(Body::StageEntered { stage });

@@ -90,14 +90,13 @@ fn head(page: &mut Page, report: &Report) {
         page.paragraph(&format!("Asked: {}{because}.{accept}", plain(&it.goal)));
     }
     page.paragraph(&format!(
-        "{} · run {} · {} · {} · seed {} · at most {} of {} targets at once",
+        "{} · run {} · {} · {} · seed {} · {}",
         plain(&report.title),
         plain(&report.run.0),
         plain(&report.started_utc),
         num::duration(report.length_ns),
         report.reproduce.seed,
-        report.blast_radius.at_most,
-        report.blast_radius.eligible,
+        report.blast_radius.words(),
     ));
     let figures = report.figures.iter();
     page.table(

@@ -73,14 +73,17 @@ fn verdict(page: &mut Page, report: &Report) {
     page.row("", &summary(report));
 }
 
-/// The figures in one line: `18 steps repeated · ETTR 78 % · worst recovery 6.6 s · everything undone (3 checks)`.
+/// The figures in one line: `18 steps repeated · ETTR 78 % · goodput 74 % · worst recovery 6.6 s · everything undone (3 checks)`.
 fn summary(report: &Report) -> String {
     let mut parts = Vec::new();
     for figure in &report.figures {
         let text = figure.text.as_str();
         match figure.label.as_str() {
             "still injected" => {}
-            "effective training time (ETTR)" => parts.push(format!("ETTR {text}")),
+            "effective training time (ETTR)" => {
+                parts.push(format!("ETTR {text}"));
+                parts.extend(goodput(report).map(|share| format!("goodput {share}")));
+            }
             "slowest recovery" => parts.push(format!("slowest recovery {text}")),
             "injections landed" => parts.push(format!("{text} injections landed")),
             label if figure.value.is_none() => parts.push(format!("{label} {text}")),
@@ -89,6 +92,14 @@ fn summary(report: &Report) -> String {
     }
     parts.push(undone(report));
     parts.join(" · ")
+}
+
+const GOODPUT: &str =
+    "steps that count × their median time ÷ wall time, so a stall inside a step is lost";
+
+fn goodput(report: &Report) -> Option<String> {
+    let effectiveness = report.training.as_ref()?.effectiveness.as_ref()?;
+    effectiveness.goodput.map(num::percent)
 }
 
 fn undone(report: &Report) -> String {
@@ -312,14 +323,8 @@ fn shares(page: &mut Page, report: &Report) {
         );
         label = "";
     }
-    if let Some(goodput) = it.goodput {
-        page.row(
-            "",
-            &format!(
-                "goodput {} (steps that count × their usual time ÷ wall time)",
-                num::percent(goodput)
-            ),
-        );
+    if let Some(goodput) = goodput(report) {
+        page.row("", &format!("goodput {goodput}: {GOODPUT}"));
     }
 }
 

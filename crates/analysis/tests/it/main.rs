@@ -9,6 +9,7 @@ mod acts;
 mod edges;
 mod forms;
 mod golden;
+mod honest;
 mod kills;
 mod laws;
 mod models;

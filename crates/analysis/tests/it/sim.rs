@@ -143,6 +143,7 @@ impl Sim {
             exit,
             signal,
             evidence: "cgroup is empty".into(),
+            by_squall: false,
         });
     }
 

@@ -228,7 +228,7 @@ fn closing_a_cut_off_run_tells_what_the_journal_knows() {
         entry("cccccccc", Class::Lasting, undone),
     ];
     let ended = ended(scratch.path(), &journal);
-    assert_eq!(ended, Exit::Bug);
+    assert_eq!(ended, Exit::Interrupted);
     assert_eq!(
         close_cut_off(scratch.path(), &journal).expect("again"),
         Closed::Ended(ended),
@@ -357,7 +357,7 @@ fn killed_after(milliseconds: u64) -> u64 {
     assert!(matches!(
         closed.events.last().map(|e| &e.body),
         Some(Body::RunEnded {
-            exit: Exit::Bug,
+            exit: Exit::Interrupted,
             ..
         })
     ));

@@ -97,7 +97,7 @@ fn a_run_whose_controller_lets_go_is_packed_and_closed() {
     let all = fill(&store);
     store.sync().expect("committed");
     drop(store);
-    assert_eq!(ended(scratch.path(), &[]), Exit::Bug);
+    assert_eq!(ended(scratch.path(), &[]), Exit::Interrupted);
     assert_eq!(count(scratch.path(), "events where kind = 'training'"), 0);
     let events = StoredRun::events(scratch.path()).expect("read");
     assert_eq!(events[1..=all.len()], all);
@@ -130,7 +130,7 @@ fn a_cut_off_run_of_format_1_is_closed_in_its_own_format() {
     assert!(RunSummary::of(scratch.path()).is_cut_off());
     assert_eq!(
         close_cut_off(scratch.path(), &[]).expect("closed"),
-        Closed::Ended(Exit::Bug)
+        Closed::Ended(Exit::Interrupted)
     );
     let events = StoredRun::events(scratch.path()).expect("read");
     assert_eq!(events.len(), 178 + 2);

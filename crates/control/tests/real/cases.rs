@@ -19,6 +19,10 @@ pub(crate) const ALL: &[(&str, fn())] = &[
         a_killed_workload_is_a_deviation_and_leaves_no_process,
     ),
     (
+        "a_workload_that_would_never_end_is_ended_and_the_log_says_by_whom",
+        a_workload_that_would_never_end_is_ended_and_the_log_says_by_whom,
+    ),
+    (
         "training_is_seen_through_its_log_and_its_reference_compared",
         training_is_seen_through_its_log_and_its_reference_compared,
     ),
@@ -204,6 +208,27 @@ fn a_killed_workload_is_a_deviation_and_leaves_no_process() {
         Vec::<u32>::new(),
         "nothing of the workload is left"
     );
+    assert_eq!(ended_by_squall(&conclusion), Some(false));
+}
+
+/// What the log says of the workload's end.
+fn ended_by_squall(conclusion: &Conclusion) -> Option<bool> {
+    events(conclusion).iter().find_map(|e| match e.body {
+        Body::WorkloadEnded { by_squall, .. } => Some(by_squall),
+        _ => None,
+    })
+}
+
+fn a_workload_that_would_never_end_is_ended_and_the_log_says_by_whom() {
+    let scratch = Scratch::new("endless");
+    let file = scratch.write(
+        "e.yaml",
+        "version: 1\ntitle: a pause\nbaseline: 100ms\nworkload:\n  process: {run: \"sleep 604\"}\n\
+         method:\n  - process-pause: {target: {workload: true}, for: 100ms}\ntime-limit: 30s\n",
+    );
+    let conclusion = play(&scratch.0.join("state"), &file);
+    assert_eq!(conclusion.exit, Exit::Held, "{}", told(&conclusion));
+    assert_eq!(ended_by_squall(&conclusion), Some(true));
 }
 
 fn training_is_seen_through_its_log_and_its_reference_compared() {
@@ -277,7 +302,7 @@ fn a_controller_killed_in_mid_run_is_closed_by_the_next() {
         matches!(
             closed.last().map(|e| &e.body),
             Some(Body::RunEnded {
-                exit: Exit::Bug,
+                exit: Exit::Interrupted,
                 ..
             })
         ),

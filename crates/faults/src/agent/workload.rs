@@ -31,6 +31,8 @@ pub(super) struct Workload {
     /// Exit status and signal of its first process.
     status: Option<(Option<i32>, Option<i32>)>,
     ending: bool,
+    /// It still ran when its end was begun.
+    by_squall: bool,
     evidence: Option<(String, std::time::Instant)>,
 }
 
@@ -127,6 +129,7 @@ impl<L: Injectable> Agent<L> {
             process: None,
             status: None,
             ending: false,
+            by_squall: false,
             evidence: None,
         });
         let (shared, calls) = (self.shared.clone(), self.calls.clone());
@@ -218,6 +221,7 @@ impl<L: Injectable> Agent<L> {
                 self.early_ends.push((pid, exit, signal));
             }
             Some(process) if process.pid == pid => {
+                workload.by_squall = workload.ending || self.ending.is_some();
                 workload.status = Some((exit, signal));
                 self.end_workload("its first process ended");
             }
@@ -272,6 +276,7 @@ impl<L: Injectable> Agent<L> {
             return;
         };
         let (exit, signal) = workload.status.unwrap_or_default();
+        let by_squall = workload.by_squall || workload.status.is_none();
         let mut scope = self
             .shared
             .scope
@@ -284,6 +289,7 @@ impl<L: Injectable> Agent<L> {
             exit,
             signal,
             evidence,
+            by_squall,
         });
     }
 

@@ -93,6 +93,7 @@ fn ended(exit: i32) -> Body {
         exit: Some(exit),
         signal: None,
         evidence: "no process carries the mark".into(),
+        by_squall: false,
     }
 }
 
@@ -140,6 +141,7 @@ fn well_behaved(mut also: impl FnMut(&ToAgent, &mut Stage0) + Send + 'static) ->
                             exit: Some(0),
                             signal: None,
                             evidence: "none left".into(),
+                            by_squall: false,
                         },
                     );
                 }

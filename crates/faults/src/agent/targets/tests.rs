@@ -1,4 +1,4 @@
-use super::{Known, Scope, matches, own_namespace, resolve};
+use super::{Known, Scope, own_namespace, resolve};
 use crate::fault::Target;
 use squall_model::timing::Selector;
 use std::process::{Child, Command};
