@@ -148,7 +148,8 @@ impl Server {
     /// Reads what is there and lets go what is due. True when more may be there.
     fn turn(&mut self) -> io::Result<bool> {
         let count = self.read(false)?;
-        self.let_due_go(monotonic_ns())?;
+        let now = monotonic_ns();
+        self.let_go(now, now)?;
         self.queue.settle()?;
         self.lengthen()?;
         if self.counts != self.written {
@@ -272,12 +273,13 @@ impl Server {
         self.counts.held_ns_max = self.counts.held_ns_max.max(ns);
     }
 
-    fn let_due_go(&mut self, now: u64) -> io::Result<()> {
+    /// Lets go, at `now`, what is due until `until`.
+    fn let_go(&mut self, now: u64, until: u64) -> io::Result<()> {
         let mut last = None;
         loop {
             let (id, came) = match &mut self.waiting {
                 Waiting::InOrder(waiting) => match waiting.front() {
-                    Some((due, came, id)) if *due <= now => {
+                    Some((due, came, id)) if *due <= until => {
                         let found = (*id, *came);
                         waiting.pop_front();
                         found
@@ -285,7 +287,7 @@ impl Server {
                     _ => break,
                 },
                 Waiting::ByTime(waiting) => match waiting.peek() {
-                    Some(Reverse((due, id, came))) if *due <= now => {
+                    Some(Reverse((due, id, came))) if *due <= until => {
                         let found = (*id, *came);
                         waiting.pop();
                         self.queue.accept(found.0, None)?;
@@ -302,7 +304,7 @@ impl Server {
         if let (Some(id), Waiting::InOrder(_)) = (last, &self.waiting) {
             self.queue.accept_up_to(id)?;
         }
-        self.let_overtaken_go(|one| one.until_ns <= now)
+        self.let_overtaken_go(|one| one.until_ns <= until)
     }
 
     fn next_due_ns(&self) -> Option<u64> {
@@ -327,7 +329,7 @@ impl Server {
     /// Lets everything go on and takes nothing new.
     fn drain(mut self) -> io::Result<()> {
         self.queue.set_length(0)?;
-        self.let_due_go(u64::MAX)?;
+        self.let_go(monotonic_ns(), u64::MAX)?;
         self.queue.settle()?;
         while self.read(true)? > 0 {
             self.queue.settle()?;
