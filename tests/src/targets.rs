@@ -2,8 +2,10 @@
 //!
 //! A fault in the catalogue without a recipe here fails both suites.
 
+mod packets;
+
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -53,6 +55,8 @@ pub struct Prey {
     modified: Option<SystemTime>,
     /// Those who accept connections, one by IPv4 and one by IPv6.
     listeners: Vec<TcpListener>,
+    /// Those who take datagrams, one by IPv4 and one by IPv6.
+    sockets: Vec<UdpSocket>,
 }
 
 /// How one fault is tried.
@@ -83,7 +87,7 @@ pub fn recipe(kind: &str) -> anyhow::Result<&'static Recipe> {
 }
 
 /// Every recipe.
-pub static RECIPES: [Recipe; 7] = [
+pub static RECIPES: [Recipe; 12] = [
     Recipe {
         kind: "process-pause",
         prepare: a_process,
@@ -145,6 +149,11 @@ pub static RECIPES: [Recipe; 7] = [
         is_seen: |prey| Ok(!prey.can_connect()),
         shows_in: &[Kind::Nftables],
     },
+    packets::DELAY,
+    packets::LOSS,
+    packets::DUPLICATE,
+    packets::REORDER,
+    packets::CORRUPT,
 ];
 
 impl Prey {
@@ -156,6 +165,7 @@ impl Prey {
             content: Vec::new(),
             modified: None,
             listeners: Vec::new(),
+            sockets: Vec::new(),
         }
     }
 

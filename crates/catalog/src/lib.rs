@@ -65,6 +65,11 @@ faults! {
     memory_pressure::MemoryPressure,
     file_damage::FileDamage,
     network_partition::NetworkPartition,
+    network_delay::NetworkDelay,
+    network_loss::NetworkLoss,
+    network_duplicate::NetworkDuplicate,
+    network_reorder::NetworkReorder,
+    network_corrupt::NetworkCorrupt,
 }
 
 /// Reads one config; an error names the path of the key inside it.

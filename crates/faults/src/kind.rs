@@ -1,5 +1,6 @@
 //! What a host is, as far as faults care: read once by preflight, shown in plan and report.
 
+use crate::sys::nftables::QueueRule;
 use serde::{Deserialize, Serialize};
 
 /// Facts that decide which mechanism serves a fault.
@@ -17,6 +18,9 @@ pub struct HostFacts {
     pub cgroup: String,
     /// The kernel answers nf_tables requests.
     pub nftables: bool,
+    /// What leads packets to a netfilter queue, where there are queues.
+    #[serde(default)]
+    pub packet_queue: Option<QueueRule>,
     /// Kernel release.
     pub kernel: String,
     /// Number of processors this process may use.
@@ -43,6 +47,7 @@ impl HostFacts {
                 &std::fs::read_to_string("/proc/self/mounts").unwrap_or_default(),
             ),
             nftables: crate::sys::nftables::answers(),
+            packet_queue: packet_queue(),
             kernel: rustix::system::uname()
                 .release()
                 .to_string_lossy()
@@ -53,6 +58,11 @@ impl HostFacts {
             memory_available: memory_bytes(&memory, "MemAvailable:"),
         }
     }
+}
+
+/// What leads packets to a queue here. Asked of the kernel, which makes nothing of it.
+pub fn packet_queue() -> Option<QueueRule> {
+    crate::sys::nftables::queue_rule().filter(|_| crate::sys::queue::Queue::is_known())
 }
 
 /// `v1`, `v2`, `hybrid` or `none`, followed by the hierarchies in whose root this process may create groups.

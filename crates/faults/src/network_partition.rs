@@ -2,26 +2,18 @@
 
 use crate::fault::{Door, Fault, FaultError, FaultKind, Target, Unmet};
 use crate::kind::HostFacts;
-use crate::network::Network;
+use crate::network::Peer;
+use crate::packet::traffic::{EFFECT, Traffic, found};
+use crate::packet::{self, ssh};
 use crate::sys::namespace;
-use crate::sys::netlink::Message;
-use crate::sys::nftables::{self, Counted, Hook, Part};
+use crate::sys::nftables::{self, Counted, Part};
 use crate::undo::{Undo, presence};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_model::event::{Observation, Presence};
 use squall_model::syntax::{Class, ConfigProblem, KindInfo};
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-/// The most peers, and the most ports: the rules must fit into one transaction.
-const LIST_MAX: usize = 64;
-/// How long a packet is waited for that shows that the rules act.
-const EFFECT: Duration = Duration::from_secs(1);
-/// The port of the effect probe when no port is named: discard.
-const DISCARD: u16 = 9;
+pub use crate::packet::traffic::{Direction, Protocol};
 
 /// Drops packets to and from peers and ports, by an nftables table of its own.
 ///
@@ -30,8 +22,8 @@ const DISCARD: u16 = 9;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct NetworkPartition {
-    /// The other side: IPv4 and IPv6 addresses or networks, at most 64. Every peer unless said; then `ports` must be.
-    pub peers: Vec<Network>,
+    /// The other side: IPv4 and IPv6 addresses, networks, or hosts' names, at most 64. Every peer unless said; then `ports` must be.
+    pub peers: Vec<Peer>,
     /// TCP and UDP ports, at most 64, at either end of a connection. Every port unless said; then `peers` must be.
     pub ports: Vec<u16>,
     /// Only this transport protocol. All of them unless said.
@@ -39,27 +31,6 @@ pub struct NetworkPartition {
     pub protocol: Option<Protocol>,
     /// Which packets are lost. Both ways unless said.
     pub direction: Direction,
-}
-
-/// A transport protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Protocol {
-    Tcp,
-    Udp,
-}
-
-/// A way of packets, as the target sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Direction {
-    /// Those that arrive and those that leave.
-    #[default]
-    Both,
-    /// Those that arrive.
-    In,
-    /// Those that leave.
-    Out,
 }
 
 impl FaultKind for NetworkPartition {
@@ -77,28 +48,7 @@ impl FaultKind for NetworkPartition {
 
 impl Fault for NetworkPartition {
     fn unmet(&self, target: &Target, facts: &HostFacts) -> Vec<Unmet> {
-        let mut unmet = Vec::new();
-        if !facts.nftables {
-            unmet.push(Unmet {
-                what: "nf_tables in the kernel, answering this user".to_owned(),
-                remedy: "run as root; load it with `modprobe nf_tables`".to_owned(),
-            });
-        }
-        if !facts.net_admin {
-            unmet.push(Unmet {
-                what: "CAP_NET_ADMIN in the network namespace".to_owned(),
-                remedy: "run as root".to_owned(),
-            });
-        }
-        if let Err(error) = place(target)
-            .and_then(|path| namespace::inode(path.as_deref()).map_err(failed("find", target)))
-        {
-            unmet.push(Unmet {
-                what: error.to_string(),
-                remedy: "name a namespace that `ip netns` shows".to_owned(),
-            });
-        }
-        unmet
+        packet::unmet_rules(target, facts)
     }
 
     fn mechanism(&self, _: &HostFacts) -> String {
@@ -112,8 +62,14 @@ impl Fault for NetworkPartition {
                 because: problem.message,
             });
         }
-        let path = place(target)?;
-        let inode = namespace::inode(path.as_deref()).map_err(failed("find", target))?;
+        let (path, inode) = found(target)?;
+        let networks = self.traffic().networks()?;
+        let spared =
+            namespace::inside(path.as_deref(), ssh::sessions).map_err(|source| FaultError::Os {
+                action: "find SSH sessions".to_owned(),
+                object: format!("{target:?}"),
+                source,
+            })?;
         let table = format!("squall_{}", host.injection());
         let undo = Undo::DeleteTable {
             family: "inet".to_owned(),
@@ -121,7 +77,9 @@ impl Fault for NetworkPartition {
             namespace: path.clone(),
             namespace_inode: Some(inode),
         };
-        let messages = self.messages(&table);
+        let messages = self
+            .traffic()
+            .table(&table, &networks, &spared, &[Part::Drop]);
         host.change(
             undo,
             &format!("make the nftables table {table}"),
@@ -141,102 +99,18 @@ impl Fault for NetworkPartition {
     }
 
     fn problems(&self) -> Vec<ConfigProblem> {
-        let problem = |key, message: &str, help: &str| ConfigProblem {
-            key,
-            message: message.to_owned(),
-            help: help.to_owned(),
-        };
-        let mut problems = Vec::new();
-        if self.peers.is_empty() && self.ports.is_empty() {
-            problems.push(problem(
-                "peers",
-                "neither peers nor ports are named, so everything would be cut, Squall included",
-                "write `peers: [10.0.0.7]` or `ports: [29500]`",
-            ));
-        }
-        if self.ports.is_empty() && self.peers.iter().any(|peer| peer.prefix == 0) {
-            problems.push(problem(
-                "peers",
-                "a network with prefix 0 is every peer there is, so everything would be cut",
-                "name a smaller network, or add `ports:`",
-            ));
-        }
-        for (key, length) in [("peers", self.peers.len()), ("ports", self.ports.len())] {
-            if length > LIST_MAX {
-                problems.push(problem(
-                    key,
-                    &format!("{length} {key} are more than {LIST_MAX}"),
-                    "use networks with a prefix, or several steps",
-                ));
-            }
-        }
-        problems
+        self.traffic().problems(false)
     }
 }
 
 impl NetworkPartition {
-    /// The whole table, in one transaction: chains that pick the peers, and one that picks ports, counts and drops.
-    fn messages(&self, table: &str) -> Vec<Message> {
-        let mut messages = vec![
-            nftables::new_table(table),
-            nftables::new_chain(table, "cut", None),
-        ];
-        let ways = [
-            (Direction::In, "in", Hook::Input),
-            (Direction::Out, "out", Hook::Output),
-        ];
-        for (way, chain, hook) in ways {
-            if self.direction != way && self.direction != Direction::Both {
-                continue;
-            }
-            messages.push(nftables::new_chain(table, chain, Some(hook)));
-            let jump = Part::Jump("cut".to_owned());
-            for peer in &self.peers {
-                let from = match way {
-                    Direction::In => Part::From(peer.address, peer.prefix),
-                    _ => Part::To(peer.address, peer.prefix),
-                };
-                messages.push(nftables::new_rule(table, chain, &[from, jump.clone()]));
-            }
-            if self.peers.is_empty() {
-                messages.push(nftables::new_rule(table, chain, &[jump]));
-            }
+    fn traffic(&self) -> Traffic {
+        Traffic {
+            peers: self.peers.clone(),
+            ports: self.ports.clone(),
+            protocol: self.protocol,
+            direction: self.direction,
         }
-        let cuts = self.cuts();
-        messages.extend(
-            cuts.iter()
-                .map(|parts| nftables::new_rule(table, "cut", parts)),
-        );
-        messages
-    }
-
-    fn cuts(&self) -> Vec<Vec<Part>> {
-        let protocols: &[u8] = match self.protocol {
-            Some(Protocol::Tcp) => &[6],
-            Some(Protocol::Udp) => &[17],
-            None => &[6, 17],
-        };
-        if self.ports.is_empty() {
-            let mut parts = vec![Part::Count, Part::Drop];
-            if self.protocol.is_some() {
-                parts.splice(0..0, protocols.iter().map(|number| Part::Protocol(*number)));
-            }
-            return vec![parts];
-        }
-        let mut rules = Vec::new();
-        for protocol in protocols {
-            for port in &self.ports {
-                for end in [Part::SourcePort(*port), Part::DestinationPort(*port)] {
-                    rules.push(vec![
-                        Part::Protocol(*protocol),
-                        end,
-                        Part::Count,
-                        Part::Drop,
-                    ]);
-                }
-            }
-        }
-        rules
     }
 
     /// Rules that no packet has met have not landed: waits for one, and sends one where that is possible.
@@ -258,7 +132,7 @@ impl NetworkPartition {
             let Some(path) = namespace::find(path.as_deref(), *namespace_inode)? else {
                 return Ok(Counted::default());
             };
-            namespace::inside(Some(&path), || self.count(table))
+            namespace::inside(Some(&path), || self.traffic().count(table))
         })();
         let (presence, evidence) = match measured {
             Err(error) => (
@@ -287,73 +161,5 @@ impl NetworkPartition {
             source: "kernel state, counter".to_owned(),
             evidence,
         }
-    }
-
-    fn count(&self, table: &str) -> io::Result<Counted> {
-        let deadline = Instant::now() + EFFECT;
-        let mut probed = false;
-        loop {
-            let counted = nftables::counted(nftables::INET, table)?;
-            if counted.packets > 0 || Instant::now() >= deadline {
-                return Ok(counted);
-            }
-            if !probed {
-                self.probe();
-                probed = true;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Sends one packet that the rules must drop. That it fails is what is wanted, so its result says nothing; the counter does.
-    fn probe(&self) {
-        let port = self.ports.first().copied().unwrap_or(DISCARD);
-        let address = match self.peers.first() {
-            Some(peer) if peer.prefix > 0 => peer.address,
-            Some(Network {
-                address: IpAddr::V6(_),
-                ..
-            }) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        };
-        let to = SocketAddr::new(address, port);
-        if self.protocol == Some(Protocol::Tcp) {
-            drop(TcpStream::connect_timeout(&to, Duration::from_millis(20)));
-            return;
-        }
-        let any = if address.is_ipv4() {
-            "0.0.0.0:0"
-        } else {
-            "[::]:0"
-        };
-        drop(UdpSocket::bind(any).and_then(|socket| socket.send_to(b"squall", to)));
-    }
-}
-
-/// The namespace a target names (`None`: our own).
-fn place(target: &Target) -> Result<Option<PathBuf>, FaultError> {
-    match target {
-        Target::Host => Ok(None),
-        Target::Namespace { path } => Ok(Some(named(path))),
-        other => Err(FaultError::Target {
-            target: format!("{other:?}"),
-            because: "it is neither a network namespace nor the host".to_owned(),
-        }),
-    }
-}
-
-/// A bare name is one of `ip netns`.
-fn named(path: &Path) -> PathBuf {
-    if path.components().count() == 1 && !path.is_absolute() {
-        return Path::new("/run/netns").join(path);
-    }
-    path.to_owned()
-}
-
-fn failed<'a>(action: &'a str, target: &'a Target) -> impl FnOnce(io::Error) -> FaultError + 'a {
-    move |source| FaultError::Os {
-        action: action.to_owned(),
-        object: format!("{target:?}"),
-        source,
     }
 }

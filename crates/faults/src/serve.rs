@@ -95,6 +95,7 @@ pub fn body(kind: &str) -> Option<Body> {
     match kind {
         "cpu-pressure" => Some(crate::cpu_pressure::serve),
         "memory-pressure" => Some(crate::memory_pressure::serve),
+        crate::packet::SERVED => Some(crate::packet::server::serve),
         _ => None,
     }
 }

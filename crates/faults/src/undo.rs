@@ -18,6 +18,8 @@ use std::path::PathBuf;
 pub enum Undo {
     /// A one-shot act: nothing to take back. Recorded so that the log shows that it may have happened.
     Nothing { act: String },
+    /// A file of counts that a served child writes: nothing to take back; what it says is quoted when the others are undone.
+    Tally { path: PathBuf },
     /// Lets a stopped process run again.
     Continue { process: ProcessIdentity },
     /// Ends one process that we started (a served child): TERM, a grace, KILL.
@@ -89,7 +91,7 @@ pub fn revert(undo: &Undo) -> Result<(), UndoError> {
         return Ok(());
     }
     match undo {
-        Undo::Nothing { .. } => Ok(()),
+        Undo::Nothing { .. } | Undo::Tally { .. } => Ok(()),
         Undo::Continue { process } => process::continue_process(process),
         Undo::EndProcess {
             process,
@@ -120,6 +122,7 @@ pub fn presence(undo: &Undo) -> Observation {
             "journal",
             format!("nothing to take back after a one-shot act ({act})"),
         ),
+        Undo::Tally { path } => seen(Presence::Absent, "counter", tallied(path)),
         Undo::Continue { process } => process::stopped(process),
         Undo::EndProcess { process, what, .. } => process::runs(process, what),
         Undo::EndTree { mark, cgroups, .. } => tree::presence(mark, cgroups),
@@ -131,5 +134,12 @@ pub fn presence(undo: &Undo) -> Observation {
             namespace,
             namespace_inode,
         } => table::presence(family, table, namespace.as_deref(), *namespace_inode),
+    }
+}
+
+fn tallied(path: &std::path::Path) -> String {
+    match crate::packet::counts::Counts::read(path) {
+        Ok(counts) => counts.words_for_people(true),
+        Err(error) => format!("what was counted is unknown: {error}"),
     }
 }

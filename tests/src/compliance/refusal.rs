@@ -109,7 +109,7 @@ pub fn missing_right_is_refused(way: &Way) -> anyhow::Result<()> {
             .join()
             .map_err(|_| anyhow::anyhow!("the fault panicked"))?
     })?;
-    let needs_nothing = way.info.class == Class::Served;
+    let needs_nothing = way.info.class == Class::Served && unmet.is_empty();
     ensure!(needs_nothing || !acted, "it acted without any right");
     ensure!(
         needs_nothing || !unmet.is_empty(),

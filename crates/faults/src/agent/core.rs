@@ -224,6 +224,7 @@ impl<L: Injectable> Agent<L> {
                 Ok(Received::Message(FromGuard::Exited { pid, exit, signal }, _)) => {
                     self.calls.exited(pid);
                     self.child_ended(pid, exit, signal);
+                    self.server_ended(pid, exit, signal);
                 }
                 Ok(Received::Message(FromGuard::Finish { because }, _)) => self.end(&because),
                 Ok(Received::End) | Err(_) => {

@@ -14,6 +14,7 @@ pub mod output;
 pub mod procs;
 mod rule_end;
 mod rules;
+mod served;
 mod shared;
 mod starting;
 pub mod targets;

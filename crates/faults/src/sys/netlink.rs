@@ -7,8 +7,8 @@ use rustix::net::{
 use std::io;
 use std::time::Duration;
 
-const REQUEST: u16 = 0x1;
-const ACK: u16 = 0x4;
+pub(super) const REQUEST: u16 = 0x1;
+pub(super) const ACK: u16 = 0x4;
 const DUMP: u16 = 0x300;
 const DUMP_INTERRUPTED: u16 = 0x10;
 /// Flag of a message that makes something: fail when it exists.
@@ -16,7 +16,7 @@ pub const CREATE_NEW: u16 = 0x400 | 0x200;
 /// Flag of a message that makes something at the end of a list.
 pub const CREATE_APPEND: u16 = 0x400 | 0x800;
 
-const ERROR: u16 = 2;
+pub(super) const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
@@ -62,6 +62,17 @@ impl Attributes {
         self.bytes(kind, &value.to_be_bytes())
     }
 
+    /// Adds a number of two bytes in network order.
+    #[must_use]
+    pub fn short(self, kind: u16, value: u16) -> Attributes {
+        self.bytes(kind, &value.to_be_bytes())
+    }
+
+    /// As they go over the wire.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Adds attributes within an attribute.
     #[must_use]
     pub fn nested(self, kind: u16, inner: Attributes) -> Attributes {
@@ -97,7 +108,14 @@ pub struct Message {
     pub attributes: Attributes,
 }
 
-fn frame(kind: u16, flags: u16, seq: u32, family: u8, resource: u16, attributes: &[u8]) -> Vec<u8> {
+pub(super) fn frame(
+    kind: u16,
+    flags: u16,
+    seq: u32,
+    family: u8,
+    resource: u16,
+    attributes: &[u8],
+) -> Vec<u8> {
     let length = (HEADER + 4 + attributes.len()) as u32;
     let mut bytes = Vec::with_capacity(length as usize);
     bytes.extend_from_slice(&length.to_ne_bytes());
@@ -113,14 +131,14 @@ fn frame(kind: u16, flags: u16, seq: u32, family: u8, resource: u16, attributes:
 }
 
 /// One message of an answer.
-struct Reply<'a> {
-    kind: u16,
+pub(super) struct Reply<'a> {
+    pub(super) kind: u16,
     flags: u16,
     seq: u32,
-    body: &'a [u8],
+    pub(super) body: &'a [u8],
 }
 
-fn replies(mut bytes: &[u8]) -> impl Iterator<Item = Reply<'_>> {
+pub(super) fn replies(mut bytes: &[u8]) -> impl Iterator<Item = Reply<'_>> {
     std::iter::from_fn(move || {
         let number = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let length = number(0)? as usize;
@@ -137,7 +155,7 @@ fn replies(mut bytes: &[u8]) -> impl Iterator<Item = Reply<'_>> {
 }
 
 /// The error number in an acknowledgement; 0 is success.
-fn errno(body: &[u8]) -> i32 {
+pub(super) fn errno(body: &[u8]) -> i32 {
     body.get(..4)
         .and_then(|bytes| bytes.try_into().ok())
         .map_or(0, |bytes| -i32::from_ne_bytes(bytes))
@@ -182,6 +200,15 @@ impl Netfilter {
     /// Does all of it or nothing, and returns when the kernel has said which. Only the last message asks for an answer:
     /// a failing one is always reported, and hundreds of answers would overrun the socket.
     pub fn transact(&self, messages: &[Message]) -> io::Result<()> {
+        self.batch(messages, true)
+    }
+
+    /// Asks whether the kernel would do it. A batch without an end is checked and then forgotten.
+    pub fn rehearse(&self, messages: &[Message]) -> io::Result<()> {
+        self.batch(messages, false)
+    }
+
+    fn batch(&self, messages: &[Message], for_real: bool) -> io::Result<()> {
         let mut bytes = frame(BATCH_BEGIN, REQUEST, 0, 0, NFTABLES, &[]);
         let last = messages.len() as u32;
         for (seq, message) in (1..).zip(messages) {
@@ -197,7 +224,9 @@ impl Netfilter {
                 &message.attributes.0,
             ));
         }
-        bytes.extend(frame(BATCH_END, REQUEST, last + 1, 0, NFTABLES, &[]));
+        if for_real {
+            bytes.extend(frame(BATCH_END, REQUEST, last + 1, 0, NFTABLES, &[]));
+        }
         self.send(&bytes)?;
         self.acknowledged(last)
     }

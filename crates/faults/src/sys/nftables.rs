@@ -16,6 +16,8 @@ pub const INET: u8 = 1;
 const DROP: u32 = 0;
 /// The verdict -3 in two's complement.
 const JUMP: u32 = u32::MAX - 2;
+/// The verdict -5.
+const RETURN: u32 = u32::MAX - 4;
 /// Before connection tracking and every other filter: -400 in two's complement.
 const PRIORITY: u32 = u32::MAX - 399;
 
@@ -40,6 +42,60 @@ pub enum Part {
     Count,
     Drop,
     Jump(String),
+    /// Its mark.
+    Mark(u32),
+    /// Goes on to the next filter.
+    Return,
+    /// Waits for the verdict of whoever reads this queue; goes on when nobody does.
+    Queue(u16, QueueRule),
+}
+
+/// What leads packets to a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueueRule {
+    /// The `queue` expression of nf_tables.
+    Expression,
+    /// The xtables target NFQUEUE, by the kernel's own compatibility layer.
+    Target,
+}
+
+impl std::fmt::Display for QueueRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            QueueRule::Expression => "nftables queue expression",
+            QueueRule::Target => "xtables target NFQUEUE in an nftables table of its own",
+        })
+    }
+}
+
+/// Go on when nobody reads the queue.
+const BYPASS: u16 = 1;
+
+fn queue(number: u16, rule: QueueRule) -> Attributes {
+    match rule {
+        QueueRule::Expression => expression(
+            "queue",
+            Attributes::new()
+                .short(1, number)
+                .short(2, 1)
+                .short(3, BYPASS),
+        ),
+        QueueRule::Target => {
+            // struct xt_NFQ_info_v3, padded to eight bytes, in the host's order.
+            let mut info = Vec::with_capacity(8);
+            for word in [number, 1, BYPASS, 0] {
+                info.extend_from_slice(&word.to_ne_bytes());
+            }
+            expression(
+                "target",
+                Attributes::new()
+                    .text(1, "NFQUEUE")
+                    .number(2, 3)
+                    .bytes(3, &info),
+            )
+        }
+    }
 }
 
 fn expression(name: &str, data: Attributes) -> Attributes {
@@ -130,6 +186,9 @@ impl Part {
             Part::Count => vec![expression("counter", Attributes::new())],
             Part::Drop => vec![verdict(DROP, None)],
             Part::Jump(chain) => vec![verdict(JUMP, Some(chain))],
+            Part::Mark(mark) => vec![meta(3), equals(&mark.to_ne_bytes())],
+            Part::Return => vec![verdict(RETURN, None)],
+            Part::Queue(number, rule) => vec![queue(*number, *rule)],
         }
     }
 }
@@ -178,6 +237,22 @@ pub fn new_rule(table: &str, chain: &str, parts: &[Part]) -> Message {
 /// Does all of it, or nothing.
 pub fn transact(messages: &[Message]) -> io::Result<()> {
     Netfilter::open()?.transact(messages)
+}
+
+/// What this kernel has to lead packets to a queue; nothing is made. `None`: neither, or it may not be asked.
+pub fn queue_rule() -> Option<QueueRule> {
+    let table = format!("squall_probe_{}", std::process::id());
+    let socket = Netfilter::open().ok()?;
+    [QueueRule::Expression, QueueRule::Target]
+        .into_iter()
+        .find(|rule| {
+            let messages = [
+                new_table(&table),
+                new_chain(&table, "in", Some(Hook::Input)),
+                new_rule(&table, "in", &[Part::Queue(1, *rule)]),
+            ];
+            socket.rehearse(&messages).is_ok()
+        })
 }
 
 /// Whether the kernel answers nf_tables requests of this process.

@@ -51,7 +51,8 @@ faults! {
     process_kill::ProcessKill,
     process_terminate::ProcessTerminate,
     cpu_pressure::CpuPressure,
-    memory_pressure::MemoryPressure
+    memory_pressure::MemoryPressure,
+    network_delay::NetworkDelay
 }
 
 fn main() -> ExitCode {

@@ -1,0 +1,28 @@
+//! A served child that ended by itself: what its injection had changed is taken back at once.
+
+use super::core::Agent;
+use crate::fault::Injectable;
+use crate::undo::Undo;
+use crate::undo::perform::locked;
+
+impl<L: Injectable> Agent<L> {
+    /// Undoes the injection whose child this was. A child that an undo ended is none of ours any more by then.
+    pub(super) fn server_ended(&mut self, pid: u32, exit: Option<i32>, signal: Option<i32>) {
+        let is_its =
+            |undo: &Undo| matches!(undo, Undo::EndProcess { process, .. } if process.pid == pid);
+        let injection = locked(&self.shared.journal)
+            .state()
+            .outstanding()
+            .find(|one| one.undos.iter().any(is_its))
+            .map(|one| one.id.clone());
+        let Some(injection) = injection else {
+            return;
+        };
+        let how = match (exit, signal) {
+            (_, Some(signal)) => format!("signal {signal} ended it"),
+            (Some(status), None) => format!("it exited with status {status}"),
+            (None, None) => "how is unknown".to_owned(),
+        };
+        self.undo_one(&injection, &format!("its served child was lost: {how}"));
+    }
+}

@@ -1,0 +1,65 @@
+//! `network-duplicate`: packets arrive twice.
+
+use crate::fault::FaultKind;
+use crate::packet::{Treatment, chance, on_packets, problem, queue_fault, said};
+use squall_model::syntax::{Class, ConfigProblem, KindInfo};
+use squall_model::units::Percent;
+
+on_packets! {
+    /// Makes packets arrive twice: the copy is sent right behind the original.
+    pub struct NetworkDuplicate {
+        /// The chance of each packet to arrive twice.
+        pub duplicates: Percent,
+    }
+}
+
+impl FaultKind for NetworkDuplicate {
+    const INFO: KindInfo = KindInfo {
+        kind: "network-duplicate",
+        summary: "Packets arrive twice.",
+        class: Class::Served,
+        layer: "the kernel's packet filter; the copy is sent by a raw socket with a mark of ours, and on the receiving side it comes in by loopback; IPv6 link-local packets are not doubled",
+        requires: "nf_tables and nfnetlink_queue in the kernel, the nftables expression `queue` or the xtables target NFQUEUE, and CAP_NET_ADMIN and CAP_NET_RAW in the network namespace",
+        after_kill: said::AFTER_KILL,
+        targets: said::TARGETS,
+        example: "network-duplicate: {target: {namespace: rank-1}, at: {time: 10s}, for: 20s, duplicates: 5%, peers: [10.0.0.0/8]}",
+    };
+}
+
+impl NetworkDuplicate {
+    fn treatment(&self) -> Treatment {
+        Treatment::Duplicate {
+            chance: chance(self.duplicates),
+        }
+    }
+
+    fn own_problems(&self) -> Vec<ConfigProblem> {
+        if self.duplicates.0 > 0.0 {
+            return Vec::new();
+        }
+        vec![problem(
+            "duplicates",
+            "0% of the packets are none",
+            "write more than 0%, e.g. `duplicates: 5%`",
+        )]
+    }
+}
+
+queue_fault!(NetworkDuplicate);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Fault;
+
+    #[test]
+    fn no_duplicates_are_no_fault() {
+        let problems = |text: &str| {
+            let fault: NetworkDuplicate = serde_json::from_str(text).unwrap();
+            fault.problems().len()
+        };
+        assert_eq!(problems(r#"{"duplicates": "1%", "ports": [80]}"#), 0);
+        assert_eq!(problems(r#"{"duplicates": "0%", "ports": [80]}"#), 1);
+        assert_eq!(problems(r#"{"duplicates": "1%"}"#), 1);
+    }
+}

@@ -1,0 +1,317 @@
+//! Faults on packets: a queue that a served child reads, and the rules that lead packets to it.
+//!
+//! First the table is made, which lets everything pass while nobody reads the queue; then the child takes the queue. The way back is the
+//! reverse: the child lets go what waits and ends, then the table goes. Each fault is one file; what they share is here.
+
+mod alter;
+pub mod counts;
+pub mod decide;
+pub mod server;
+pub mod ssh;
+pub mod traffic;
+
+pub use decide::Treatment;
+
+use crate::cpu_pressure::child;
+use crate::fault::{Door, FaultError, Target, Unmet};
+use crate::kind::HostFacts;
+use crate::sys::nftables::{self, Part};
+use crate::sys::{namespace, queue};
+use crate::undo::{Undo, presence};
+use counts::Counts;
+use server::Order;
+use squall_model::event::{Observation, Presence};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use traffic::{EFFECT, Traffic, found};
+
+/// The served child of all of them.
+pub const SERVED: &str = "packet-queue";
+/// Queue numbers from here on are taken, by the injection's id: low ones are what people write by hand.
+const FIRST_QUEUE: u16 = 0x5a00;
+
+/// What the host lacks for rules of our own.
+pub(crate) fn unmet_rules(target: &Target, facts: &HostFacts) -> Vec<Unmet> {
+    let mut unmet = Vec::new();
+    if !facts.nftables {
+        unmet.push(Unmet {
+            what: "nf_tables in the kernel, answering this user".to_owned(),
+            remedy: "run as root; load it with `modprobe nf_tables`".to_owned(),
+        });
+    }
+    if !facts.net_admin {
+        unmet.push(Unmet {
+            what: "CAP_NET_ADMIN in the network namespace".to_owned(),
+            remedy: "run as root".to_owned(),
+        });
+    }
+    if let Err(error) = found(target) {
+        unmet.push(Unmet {
+            what: error.to_string(),
+            remedy: "name a namespace that `ip netns` shows".to_owned(),
+        });
+    }
+    unmet
+}
+
+/// What the host lacks for a queue.
+pub(crate) fn unmet(target: &Target, facts: &HostFacts) -> Vec<Unmet> {
+    let mut unmet = unmet_rules(target, facts);
+    if facts.packet_queue.is_none() {
+        unmet.push(Unmet {
+            what: "netfilter queues: nfnetlink_queue with the nftables expression `queue` or the xtables target NFQUEUE"
+                .to_owned(),
+            remedy: "run as root; load them with `modprobe nfnetlink_queue nft_queue`".to_owned(),
+        });
+    }
+    unmet
+}
+
+/// How packets are led to the queue.
+pub(crate) fn mechanism(facts: &HostFacts) -> String {
+    let rule = facts
+        .packet_queue
+        .map_or("no rule".to_owned(), |rule| rule.to_string());
+    format!("packets are queued to user space ({rule}) and given their verdict there")
+}
+
+/// Makes the table, then lets a child take the queue.
+pub(crate) fn inject(
+    target: &Target,
+    host: &mut dyn Door,
+    traffic: &Traffic,
+    treatment: Treatment,
+) -> Result<(), FaultError> {
+    if let Some(problem) = traffic.problems(true).into_iter().next() {
+        return Err(FaultError::Limit {
+            action: "queue packets".to_owned(),
+            because: problem.message,
+        });
+    }
+    let (path, inode) = found(target)?;
+    let networks = traffic.networks()?;
+    let os = |action: &str, source: io::Error| FaultError::Os {
+        action: action.to_owned(),
+        object: format!("{target:?}"),
+        source,
+    };
+    let wish = host.draw("queue number");
+    let (rule, number, spared) = namespace::inside(path.as_deref(), || {
+        let rule = nftables::queue_rule()
+            .ok_or_else(|| io::Error::other("the kernel knows no rule that queues packets"))?;
+        Ok((rule, free_number(wish)?, ssh::sessions()?))
+    })
+    .map_err(|error| os("prepare a queue", error))?;
+    let counts = host.backup_dir()?.join("counts");
+    let table = format!("squall_{}", host.injection());
+    let seed = (host.draw("packets") * (1u64 << 53) as f64) as u64;
+
+    let tally = Undo::Tally {
+        path: counts.clone(),
+    };
+    host.change(tally, "make the file of counts", &mut || {
+        std::fs::File::create(&counts).map(drop)
+    })?;
+    let undo = Undo::DeleteTable {
+        family: "inet".to_owned(),
+        table: table.clone(),
+        namespace: path.clone(),
+        namespace_inode: Some(inode),
+    };
+    let messages = traffic.table(&table, &networks, &spared, &[Part::Queue(number, rule)]);
+    let action = format!("make the nftables table {table} that leads to queue {number}");
+    host.change(undo, &action, &mut || {
+        namespace::inside(path.as_deref(), || nftables::transact(&messages))
+    })?;
+    let order = Order {
+        namespace: path,
+        namespace_inode: inode,
+        queue: number,
+        seed,
+        counts,
+        treatment,
+    };
+    let order = serde_json::to_value(order).unwrap_or_default();
+    host.serve(SERVED, order, Duration::from_secs(5)).map(drop)
+}
+
+/// A number that no queue of this network namespace has.
+fn free_number(wish: f64) -> io::Result<u16> {
+    let taken = queue::taken()?;
+    let first = FIRST_QUEUE + (wish * f64::from(0x7fff - FIRST_QUEUE)) as u16;
+    (first..0x8000)
+        .chain(FIRST_QUEUE..first)
+        .find(|number| !taken.contains(number))
+        .ok_or_else(|| io::Error::other("every queue number is taken"))
+}
+
+/// Whether the table is there, the child reads the queue, and a packet has come through.
+pub(crate) fn observe(changes: &[Undo], traffic: &Traffic) -> Vec<Observation> {
+    let table = changes.iter().find_map(|undo| match undo {
+        Undo::DeleteTable { table, .. } => Some((undo, table)),
+        _ => None,
+    });
+    let counts = changes.iter().find_map(|undo| match undo {
+        Undo::Tally { path } => Some(path.as_path()),
+        _ => None,
+    });
+    let (Some((undo, table)), Some(counts)) = (table, counts) else {
+        return Vec::new();
+    };
+    let there = presence(undo);
+    if there.presence != Presence::Present {
+        return vec![there];
+    }
+    let Some(pid) = child(changes) else {
+        return vec![crate::cpu_pressure::unseen()];
+    };
+    let evidence = match met(undo, table, counts, traffic) {
+        Err(error) => Err(format!("what came through is unknown: {error}")),
+        Ok(met) if met.received == 0 => Err(format!(
+            "no packet has come through within {} s",
+            EFFECT.as_secs()
+        )),
+        Ok(met) => Ok(met.words_for_people(false)),
+    };
+    let (presence, words) = match evidence {
+        Ok(words) => (Presence::Present, words),
+        Err(words) => (Presence::Unknown, words),
+    };
+    vec![Observation {
+        presence,
+        source: "kernel state, counter".to_owned(),
+        evidence: format!(
+            "{}, its queue read by process {pid}; {words}",
+            there.evidence
+        ),
+    }]
+}
+
+/// Waits until a packet has come through, and sends one.
+fn met(undo: &Undo, table: &str, counts: &Path, traffic: &Traffic) -> io::Result<Counts> {
+    let Undo::DeleteTable {
+        namespace: path,
+        namespace_inode,
+        ..
+    } = undo
+    else {
+        return Err(io::Error::other("it is not a table"));
+    };
+    let gone = || io::Error::other("the network namespace is gone");
+    let path = namespace::find(path.as_deref(), *namespace_inode)?.ok_or_else(gone)?;
+    let deadline = Instant::now() + EFFECT;
+    namespace::inside(Some(&path), || traffic.count(table))?;
+    loop {
+        let read = Counts::read(counts)?;
+        if read.received > 0 || Instant::now() >= deadline {
+            return Ok(read);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Makes the config type of a fault on packets: its own fields, and those that say which packets it acts on.
+macro_rules! on_packets {
+    (
+        $(#[$outer:meta])*
+        pub struct $Fault:ident {
+            $( $(#[$inner:meta])* pub $field:ident: $Type:ty, )*
+        }
+    ) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        pub struct $Fault {
+            $( $(#[$inner])* pub $field: $Type, )*
+            /// The other side: IPv4 and IPv6 addresses, networks, or hosts' names, at most 64. Every peer unless said; then `ports` must be.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub peers: Vec<$crate::network::Peer>,
+            /// TCP and UDP ports, at most 64, at either end of a connection. Every port unless said; then `peers` must be.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub ports: Vec<u16>,
+            /// Only this transport protocol. All of them unless said.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub protocol: Option<$crate::packet::traffic::Protocol>,
+            /// Which packets, as the target sees them. Those that arrive unless said; on loopback a packet leaves and arrives.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub direction: Option<$crate::packet::traffic::Direction>,
+        }
+
+        impl $Fault {
+            fn traffic(&self) -> $crate::packet::traffic::Traffic {
+                use $crate::packet::traffic::{Direction, Traffic};
+                Traffic {
+                    peers: self.peers.clone(),
+                    ports: self.ports.clone(),
+                    protocol: self.protocol,
+                    direction: self.direction.unwrap_or(Direction::In),
+                }
+            }
+        }
+    };
+}
+
+/// Makes a config type with `treatment`, `way` and `own_problems` a fault.
+macro_rules! queue_fault {
+    ($Fault:ident) => {
+        impl $crate::fault::Fault for $Fault {
+            fn unmet(
+                &self,
+                target: &$crate::fault::Target,
+                facts: &$crate::kind::HostFacts,
+            ) -> Vec<$crate::fault::Unmet> {
+                $crate::packet::unmet(target, facts)
+            }
+            fn mechanism(&self, facts: &$crate::kind::HostFacts) -> String {
+                $crate::packet::mechanism(facts)
+            }
+            fn inject(
+                &self,
+                target: &$crate::fault::Target,
+                host: &mut dyn $crate::fault::Door,
+            ) -> Result<(), $crate::fault::FaultError> {
+                $crate::packet::inject(target, host, &self.traffic(), self.treatment())
+            }
+            fn observe(
+                &self,
+                _: &$crate::fault::Target,
+                changes: &[$crate::undo::Undo],
+            ) -> Vec<squall_model::event::Observation> {
+                $crate::packet::observe(changes, &self.traffic())
+            }
+            fn problems(&self) -> Vec<squall_model::syntax::ConfigProblem> {
+                let mut problems = self.traffic().problems(true);
+                problems.extend(self.own_problems());
+                problems
+            }
+        }
+    };
+}
+
+pub(crate) use {on_packets, queue_fault};
+
+/// What all of them say of themselves.
+pub mod said {
+    pub(crate) const REQUIRES: &str = "nf_tables and nfnetlink_queue in the kernel, the nftables expression `queue` or the xtables target NFQUEUE, and CAP_NET_ADMIN in the network namespace";
+    pub(crate) const AFTER_KILL: &str = "the kernel, at once: packets pass when nobody reads their queue, and what waited is lost; the rule goes with the next `squall undo`";
+    pub(crate) const TARGETS: &[&str] = &["namespace", "host"];
+}
+
+/// A problem with a value.
+pub(crate) fn problem(
+    key: &'static str,
+    message: impl Into<String>,
+    help: impl Into<String>,
+) -> squall_model::syntax::ConfigProblem {
+    squall_model::syntax::ConfigProblem {
+        key,
+        message: message.into(),
+        help: help.into(),
+    }
+}
+
+/// A share in percent that is to be above 0, as a chance.
+pub(crate) fn chance(share: squall_model::units::Percent) -> f64 {
+    share.0 / 100.0
+}

@@ -1,0 +1,168 @@
+//! What the server of a queue has counted, in a file that outlives it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Begins the file; the last character is its version.
+const MAGIC: &[u8; 8] = b"sqcount1";
+const WORDS: usize = 12;
+
+/// Counts of packets since the queue was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Read from the queue.
+    pub received: u64,
+    /// Let go on, changed or not.
+    pub passed: u64,
+    /// Lost on purpose.
+    pub dropped: u64,
+    /// Sent a second time.
+    pub doubled: u64,
+    /// Changed.
+    pub altered: u64,
+    /// Passed by later ones.
+    pub reordered: u64,
+    /// Treatments that failed: the packet went on as it was.
+    pub failed: u64,
+    /// That the kernel threw away while they waited.
+    pub flushed: u64,
+    /// That did not fit into the queue and went on untreated.
+    pub overflowed: u64,
+    /// Passed after they had waited for their time.
+    pub held: u64,
+    /// How long those did, together, and the longest, in nanoseconds.
+    pub held_ns: u64,
+    pub held_ns_max: u64,
+}
+
+impl Counts {
+    fn words(&self) -> [u64; WORDS] {
+        [
+            self.received,
+            self.passed,
+            self.dropped,
+            self.doubled,
+            self.altered,
+            self.reordered,
+            self.failed,
+            self.flushed,
+            self.overflowed,
+            self.held,
+            self.held_ns,
+            self.held_ns_max,
+        ]
+    }
+
+    /// Writes them to the file, over what was there.
+    pub fn write(&self, file: &File) -> io::Result<()> {
+        let mut bytes = [0u8; 8 * (WORDS + 1)];
+        bytes[..8].copy_from_slice(MAGIC);
+        for (place, word) in bytes[8..].chunks_exact_mut(8).zip(self.words()) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        file.write_all_at(&bytes, 0)
+    }
+
+    /// Reads them back. An empty file: nothing was counted yet.
+    pub fn read(path: &Path) -> io::Result<Counts> {
+        let bytes = std::fs::read(path)?;
+        if bytes.is_empty() {
+            return Ok(Counts::default());
+        }
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "it is no file of counts");
+        let body = bytes.strip_prefix(MAGIC).ok_or_else(invalid)?;
+        let mut words = body
+            .chunks_exact(8)
+            .map(|word| word.try_into().map_or(0, u64::from_le_bytes));
+        let mut next = || words.next().ok_or_else(invalid);
+        Ok(Counts {
+            received: next()?,
+            passed: next()?,
+            dropped: next()?,
+            doubled: next()?,
+            altered: next()?,
+            reordered: next()?,
+            failed: next()?,
+            flushed: next()?,
+            overflowed: next()?,
+            held: next()?,
+            held_ns: next()?,
+            held_ns_max: next()?,
+        })
+    }
+
+    /// Those without a verdict: they wait, or were lost with their server.
+    pub fn waiting(&self) -> u64 {
+        self.received
+            .saturating_sub(self.passed + self.dropped + self.flushed)
+    }
+
+    /// In words. `is_over`: whoever counted is gone, so what still waited is lost.
+    pub fn words_for_people(&self, is_over: bool) -> String {
+        let mut text = format!("{} packets received, {} passed", self.received, self.passed);
+        let parts = [
+            (self.dropped, "dropped"),
+            (self.doubled, "sent twice"),
+            (self.altered, "changed"),
+            (self.reordered, "overtaken"),
+            (self.failed, "could not be treated"),
+            (self.flushed, "thrown away by the kernel while they waited"),
+        ];
+        for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
+            text.push_str(&format!(", {count} {what}"));
+        }
+        match (self.waiting(), is_over) {
+            (0, _) => {}
+            (count, false) => text.push_str(&format!(", {count} wait")),
+            (count, true) => text.push_str(&format!(", {count} lost with their server")),
+        }
+        if self.held > 0 {
+            text.push_str(&format!(
+                ", {} held for {:.3} ms on average and {:.3} ms at most",
+                self.held,
+                self.held_ns as f64 / self.held as f64 / 1e6,
+                self.held_ns_max as f64 / 1e6
+            ));
+        }
+        text.push_str(&match self.overflowed {
+            0 => ", the queue never overflowed".to_owned(),
+            count => format!(", {count} did not fit into the queue and passed untreated"),
+        });
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_survive_their_file_and_a_damaged_file_is_no_zero() {
+        let path = std::env::temp_dir().join(format!("squall-counts-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        assert_eq!(Counts::read(&path).unwrap(), Counts::default());
+        let counts = Counts {
+            received: 10,
+            passed: 6,
+            dropped: 1,
+            held: 6,
+            held_ns: 60_000_000,
+            held_ns_max: 11_000_000,
+            ..Counts::default()
+        };
+        counts.write(&file).unwrap();
+        assert_eq!(Counts::read(&path).unwrap(), counts);
+        assert_eq!(
+            counts.words_for_people(true),
+            "10 packets received, 6 passed, 1 dropped, 3 lost with their server, 6 held for 10.000 ms on average and 11.000 ms at most, the queue never overflowed"
+        );
+        assert!(counts.words_for_people(false).contains("3 wait"));
+        file.set_len(20).unwrap();
+        assert!(Counts::read(&path).is_err());
+        std::fs::write(&path, "another file").unwrap();
+        assert!(Counts::read(&path).is_err());
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,375 @@
+//! `squall serve-fault packet-queue`: reads a netfilter queue and gives each packet its verdict when it is due.
+//!
+//! When it is told to stop, what waits goes on at once, in order, and nothing new is taken. When it is killed, what waits is lost with the
+//! queue, and the rule lets everything pass.
+
+use super::alter;
+use super::counts::Counts;
+use super::decide::{Decider, Fate, Treatment};
+use crate::serve::Child;
+use crate::sys::clock::monotonic_ns;
+use crate::sys::queue::{Copy, Packet, Queue, Word};
+use crate::sys::raw::Sender;
+use crate::sys::{namespace, spawn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+/// How many packets may wait at first; more as they are needed.
+const LENGTH: u32 = 32_768;
+/// The most that may wait. Each keeps its bytes in the kernel.
+const LENGTH_MAX: u32 = 1 << 20;
+
+/// What the server is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Order {
+    /// The network namespace (`None`: its own), by path and inode number.
+    pub namespace: Option<PathBuf>,
+    pub namespace_inode: u64,
+    pub queue: u16,
+    pub seed: u64,
+    /// The file that counts are written to.
+    pub counts: PathBuf,
+    pub treatment: Treatment,
+}
+
+/// The child's body.
+pub(crate) fn serve(config: serde_json::Value, child: &Child) -> Result<(), String> {
+    let order: Order = serde_json::from_value(config).map_err(|error| error.to_string())?;
+    let signals = spawn::signals(&spawn::ENDING).map_err(|error| error.to_string())?;
+    let counts = File::options()
+        .write(true)
+        .open(&order.counts)
+        .map_err(|error| format!("could not open {}: {error}", order.counts.display()))?;
+    let path = namespace::find(order.namespace.as_deref(), Some(order.namespace_inode));
+    let path = path
+        .and_then(|path| path.ok_or_else(|| io::Error::other("the network namespace is gone")))
+        .map_err(|error| format!("could not find the network namespace: {error}"))?;
+    namespace::inside(Some(&path), || {
+        Server::start(&order, counts)?.run(child, &signals)
+    })
+    .map_err(|error| format!("could not serve queue {}: {error}", order.queue))
+}
+
+/// Packets that wait.
+#[derive(Debug)]
+enum Waiting {
+    /// They leave as they came: when each is due, when it came, its number.
+    InOrder(VecDeque<(u64, u64, u32)>),
+    /// The next that is due leaves.
+    ByTime(BinaryHeap<Reverse<(u64, u32, u64)>>),
+}
+
+/// A packet that waits for others to pass it.
+#[derive(Debug)]
+struct Behind {
+    id: u32,
+    came_ns: u64,
+    until_ns: u64,
+    packets: u32,
+    passed: u32,
+}
+
+struct Server {
+    queue: Queue,
+    decider: Decider,
+    sender: Option<Sender>,
+    waiting: Waiting,
+    behind: Vec<Behind>,
+    length: u32,
+    last_id: Option<u32>,
+    counts: Counts,
+    written: Counts,
+    file: File,
+}
+
+impl Server {
+    fn start(order: &Order, file: File) -> io::Result<Server> {
+        // Packets are not to wait for a tick, nor for those who only work.
+        rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
+        // Without the right to it, it is as nice as others.
+        rustix::process::nice(-20).map(drop).unwrap_or_default();
+        let copy = match order.treatment {
+            Treatment::Delay { .. } => Copy::Nothing,
+            Treatment::Rate { .. } => Copy::Heads,
+            Treatment::Loss { .. } | Treatment::Bursts { .. } | Treatment::Reorder { .. } => {
+                Copy::Cut
+            }
+            Treatment::Duplicate { .. } | Treatment::Corrupt { .. } => Copy::Wire,
+        };
+        let sender = match order.treatment {
+            Treatment::Duplicate { .. } => Some(Sender::open()?),
+            _ => None,
+        };
+        let decider = Decider::new(order.treatment.clone(), order.seed);
+        let waiting = if decider.keeps_order() {
+            Waiting::InOrder(VecDeque::new())
+        } else {
+            Waiting::ByTime(BinaryHeap::new())
+        };
+        Ok(Server {
+            queue: Queue::bind(order.queue, copy, LENGTH)?,
+            decider,
+            sender,
+            waiting,
+            behind: Vec::new(),
+            length: LENGTH,
+            last_id: None,
+            counts: Counts::default(),
+            written: Counts::default(),
+            file,
+        })
+    }
+
+    fn run(mut self, child: &Child, signals: &OwnedFd) -> io::Result<()> {
+        child.ready()?;
+        let input = io::stdin();
+        loop {
+            let more = self.turn()?;
+            let timeout = if more {
+                Some(0)
+            } else {
+                self.next_due_ns()
+                    .map(|due| due.saturating_sub(monotonic_ns()))
+            };
+            if wait(&self.queue, &input, signals, timeout)? {
+                return self.drain();
+            }
+        }
+    }
+
+    /// Reads what is there and lets go what is due. True when more may be there.
+    fn turn(&mut self) -> io::Result<bool> {
+        let count = self.read(false)?;
+        let now = monotonic_ns();
+        self.let_go(now, now)?;
+        self.queue.settle()?;
+        self.lengthen()?;
+        if self.counts != self.written {
+            self.counts.write(&self.file)?;
+            self.written = self.counts;
+        }
+        Ok(count > 0)
+    }
+
+    /// Reads the queue once. `all_pass`: nothing is treated any more.
+    fn read(&mut self, all_pass: bool) -> io::Result<usize> {
+        let mut came = Vec::new();
+        let mut missed = 0;
+        let now = &mut 0;
+        let decider = &mut self.decider;
+        let count = self.queue.receive(|word| match word {
+            Word::Missed => missed += 1,
+            Word::Packet(packet) => {
+                if *now == 0 {
+                    *now = monotonic_ns();
+                }
+                let fate = if all_pass {
+                    Fate::Pass
+                } else {
+                    decider.next(*now, packet.length)
+                };
+                came.push((packet.id, fate, copied(&packet, fate)));
+            }
+        })?;
+        // One that was thrown away was counted as passed when its verdict was given.
+        self.counts.flushed += missed;
+        self.counts.passed = self.counts.passed.saturating_sub(missed);
+        for (id, fate, bytes) in came {
+            self.take(id, fate, bytes, *now)?;
+        }
+        Ok(count)
+    }
+
+    fn take(&mut self, id: u32, fate: Fate, bytes: Option<Vec<u8>>, now: u64) -> io::Result<()> {
+        let expected = self.last_id.map_or(id, |last| last.wrapping_add(1));
+        self.counts.overflowed += u64::from(id.wrapping_sub(expected));
+        self.last_id = Some(id);
+        self.counts.received += 1;
+        match fate {
+            Fate::Pass => self.pass(id, None)?,
+            Fate::Drop => {
+                self.queue.drop(id)?;
+                self.counts.dropped += 1;
+            }
+            Fate::Hold { until_ns } => match &mut self.waiting {
+                Waiting::InOrder(waiting) => waiting.push_back((until_ns, now, id)),
+                Waiting::ByTime(waiting) => waiting.push(Reverse((until_ns, id, now))),
+            },
+            Fate::Behind { packets, until_ns } => {
+                self.behind.push(Behind {
+                    id,
+                    came_ns: now,
+                    until_ns,
+                    packets,
+                    passed: 0,
+                });
+                return Ok(());
+            }
+            Fate::Twice => {
+                self.pass(id, None)?;
+                // The first is on its way before the second.
+                self.queue.settle()?;
+                let sender = self.sender.as_ref();
+                let sent = bytes
+                    .as_deref()
+                    .zip(sender)
+                    .map(|(bytes, to)| to.send(bytes));
+                match sent {
+                    Some(Ok(())) => self.counts.doubled += 1,
+                    _ => self.counts.failed += 1,
+                }
+            }
+            Fate::Turn { bits, seed, fits } => {
+                let turned = bytes.and_then(|bytes| turned(bytes, bits, seed, fits));
+                match &turned {
+                    Some(_) => self.counts.altered += 1,
+                    None => self.counts.failed += 1,
+                }
+                self.pass(id, turned.as_deref())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, id: u32, bytes: Option<&[u8]>) -> io::Result<()> {
+        self.queue.accept(id, bytes)?;
+        self.counts.passed += 1;
+        if self.behind.is_empty() {
+            return Ok(());
+        }
+        for one in &mut self.behind {
+            one.passed += 1;
+        }
+        self.let_overtaken_go(|one| one.passed >= one.packets)
+    }
+
+    fn let_overtaken_go(&mut self, is_due: impl Fn(&Behind) -> bool) -> io::Result<()> {
+        let now = monotonic_ns();
+        let (due, stay) = std::mem::take(&mut self.behind)
+            .into_iter()
+            .partition(|one| is_due(one));
+        self.behind = stay;
+        let due: Vec<Behind> = due;
+        for one in due {
+            self.queue.accept(one.id, None)?;
+            self.counts.passed += 1;
+            self.counts.reordered += u64::from(one.passed > 0);
+            self.held(now.saturating_sub(one.came_ns));
+        }
+        Ok(())
+    }
+
+    fn held(&mut self, ns: u64) {
+        self.counts.held += 1;
+        self.counts.held_ns += ns;
+        self.counts.held_ns_max = self.counts.held_ns_max.max(ns);
+    }
+
+    /// Lets go, at `now`, what is due until `until`.
+    fn let_go(&mut self, now: u64, until: u64) -> io::Result<()> {
+        let mut last = None;
+        loop {
+            let (id, came) = match &mut self.waiting {
+                Waiting::InOrder(waiting) => match waiting.front() {
+                    Some((due, came, id)) if *due <= until => {
+                        let found = (*id, *came);
+                        waiting.pop_front();
+                        found
+                    }
+                    _ => break,
+                },
+                Waiting::ByTime(waiting) => match waiting.peek() {
+                    Some(Reverse((due, id, came))) if *due <= until => {
+                        let found = (*id, *came);
+                        waiting.pop();
+                        self.queue.accept(found.0, None)?;
+                        found
+                    }
+                    _ => break,
+                },
+            };
+            self.counts.passed += 1;
+            self.held(now.saturating_sub(came));
+            last = Some(id);
+        }
+        // In order, nothing else waits before the last that is due.
+        if let (Some(id), Waiting::InOrder(_)) = (last, &self.waiting) {
+            self.queue.accept_up_to(id)?;
+        }
+        self.let_overtaken_go(|one| one.until_ns <= until)
+    }
+
+    fn next_due_ns(&self) -> Option<u64> {
+        let first = match &self.waiting {
+            Waiting::InOrder(waiting) => waiting.front().map(|one| one.0),
+            Waiting::ByTime(waiting) => waiting.peek().map(|Reverse(one)| one.0),
+        };
+        let behind = self.behind.iter().map(|one| one.until_ns).min();
+        first.into_iter().chain(behind).min()
+    }
+
+    /// Half full is too full: twice as many may wait from now on.
+    fn lengthen(&mut self) -> io::Result<()> {
+        let wait = u32::try_from(self.counts.waiting()).unwrap_or(u32::MAX);
+        if wait > self.length / 2 && self.length < LENGTH_MAX {
+            self.length = (self.length * 2).min(LENGTH_MAX);
+            self.queue.set_length(self.length)?;
+        }
+        Ok(())
+    }
+
+    /// Lets everything go on and takes nothing new.
+    fn drain(mut self) -> io::Result<()> {
+        self.queue.set_length(0)?;
+        self.let_go(monotonic_ns(), u64::MAX)?;
+        self.queue.settle()?;
+        while self.read(true)? > 0 {
+            self.queue.settle()?;
+        }
+        self.counts.write(&self.file)
+    }
+}
+
+/// The bytes that its fate needs beyond this moment.
+fn copied(packet: &Packet<'_>, fate: Fate) -> Option<Vec<u8>> {
+    matches!(fate, Fate::Twice | Fate::Turn { .. }).then(|| packet.bytes.to_vec())
+}
+
+fn turned(mut bytes: Vec<u8>, bits: u32, seed: u64, fits: bool) -> Option<Vec<u8>> {
+    let shape = alter::shape(&bytes)?;
+    let done = alter::turn(&mut bytes, &shape, bits, seed)
+        && (!fits || alter::fit_checksum(&mut bytes, &shape));
+    done.then_some(bytes)
+}
+
+/// Waits for packets or the time (`None`: for ever). True: told to stop.
+fn wait(
+    queue: &Queue,
+    input: &impl AsFd,
+    signals: &OwnedFd,
+    timeout_ns: Option<u64>,
+) -> io::Result<bool> {
+    let mut polled = [
+        PollFd::new(queue, PollFlags::IN),
+        PollFd::new(input, PollFlags::IN),
+        PollFd::new(signals, PollFlags::IN),
+    ];
+    let timeout = timeout_ns.map(|ns| Timespec {
+        tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
+        tv_nsec: (ns % 1_000_000_000) as i64,
+    });
+    match poll(&mut polled, timeout.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Nothing but its end ever comes over the input.
+    Ok(polled[1..].iter().any(|one| !one.revents().is_empty()))
+}

@@ -1,0 +1,289 @@
+//! Which packets a fault acts on, as rules of an nftables table of its own, and whether any has met them.
+
+use super::ssh::Session;
+use crate::fault::{FaultError, Target};
+use crate::network::{Network, Peer};
+use crate::sys::namespace;
+use crate::sys::netlink::Message;
+use crate::sys::nftables::{self, Counted, Hook, Part};
+use crate::sys::raw::OWN_MARK;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use squall_model::syntax::ConfigProblem;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The most peers, and the most ports: the rules must fit into one transaction.
+pub(crate) const LIST_MAX: usize = 64;
+/// How long a packet is waited for that shows that the rules act.
+pub(crate) const EFFECT: Duration = Duration::from_secs(1);
+/// The port of the effect probe when no port is named: discard.
+const DISCARD: u16 = 9;
+/// The chain that picks ports and acts.
+const ACT: &str = "act";
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// A way of packets, as the target sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Those that arrive and those that leave.
+    #[default]
+    Both,
+    /// Those that arrive.
+    In,
+    /// Those that leave.
+    Out,
+}
+
+/// The packets between a target and its peers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Traffic {
+    pub peers: Vec<Peer>,
+    pub ports: Vec<u16>,
+    pub protocol: Option<Protocol>,
+    pub direction: Direction,
+}
+
+impl Traffic {
+    /// What is wrong with it. `may_be_all`: a network with prefix 0 may be written where all packets are meant.
+    pub fn problems(&self, may_be_all: bool) -> Vec<ConfigProblem> {
+        let problem = |key, message: &str, help: &str| ConfigProblem {
+            key,
+            message: message.to_owned(),
+            help: help.to_owned(),
+        };
+        let mut problems = Vec::new();
+        if self.peers.is_empty() && self.ports.is_empty() {
+            let (message, help) = if may_be_all {
+                (
+                    "neither peers nor ports are named, so every packet would be meant",
+                    "write `peers: [10.0.0.7]` or `ports: [29500]`; `peers: [0.0.0.0/0, \"::/0\"]` is everybody",
+                )
+            } else {
+                (
+                    "neither peers nor ports are named, so everything would be cut, Squall included",
+                    "write `peers: [10.0.0.7]` or `ports: [29500]`",
+                )
+            };
+            problems.push(problem("peers", message, help));
+        }
+        let is_all = |peer: &Peer| matches!(peer, Peer::Network(network) if network.prefix == 0);
+        if !may_be_all && self.ports.is_empty() && self.peers.iter().any(is_all) {
+            problems.push(problem(
+                "peers",
+                "a network with prefix 0 is every peer there is, so everything would be cut",
+                "name a smaller network, or add `ports:`",
+            ));
+        }
+        for (key, length) in [("peers", self.peers.len()), ("ports", self.ports.len())] {
+            if length > LIST_MAX {
+                problems.push(problem(
+                    key,
+                    &format!("{length} {key} are more than {LIST_MAX}"),
+                    "use networks with a prefix, or several steps",
+                ));
+            }
+        }
+        problems
+    }
+
+    /// The peers as networks, names looked up now.
+    ///
+    /// # Errors
+    /// When a name leads nowhere, or to too much.
+    pub fn networks(&self) -> Result<Vec<Network>, FaultError> {
+        let mut networks = Vec::new();
+        for peer in &self.peers {
+            let found = peer.networks().map_err(|source| FaultError::Os {
+                action: "look up".to_owned(),
+                object: peer.to_string(),
+                source,
+            })?;
+            networks.extend(found);
+        }
+        if networks.len() > LIST_MAX * 4 || (networks.is_empty() && !self.peers.is_empty()) {
+            return Err(FaultError::Limit {
+                action: "pick the peers".to_owned(),
+                because: format!("their names lead to {} addresses", networks.len()),
+            });
+        }
+        Ok(networks)
+    }
+
+    /// The whole table, in one transaction: chains that spare what must be spared and pick the peers, and one that picks ports, counts and acts.
+    pub fn table(
+        &self,
+        table: &str,
+        networks: &[Network],
+        spared: &[Session],
+        act: &[Part],
+    ) -> Vec<Message> {
+        let mut messages = vec![
+            nftables::new_table(table),
+            nftables::new_chain(table, ACT, None),
+        ];
+        let ways = [
+            (Direction::In, "in", Hook::Input),
+            (Direction::Out, "out", Hook::Output),
+        ];
+        for (way, chain, hook) in ways {
+            if self.direction != way && self.direction != Direction::Both {
+                continue;
+            }
+            let mut rules = vec![vec![Part::Mark(OWN_MARK), Part::Return]];
+            rules.extend(spared.iter().map(|one| one.rule(way == Direction::In)));
+            let jump = Part::Jump(ACT.to_owned());
+            rules.extend(networks.iter().map(|peer| {
+                let peer = match way {
+                    Direction::In => Part::From(peer.address, peer.prefix),
+                    _ => Part::To(peer.address, peer.prefix),
+                };
+                vec![peer, jump.clone()]
+            }));
+            if networks.is_empty() {
+                rules.push(vec![jump]);
+            }
+            messages.push(nftables::new_chain(table, chain, Some(hook)));
+            messages.extend(
+                rules
+                    .iter()
+                    .map(|parts| nftables::new_rule(table, chain, parts)),
+            );
+        }
+        let acts = self.acts(act);
+        messages.extend(
+            acts.iter()
+                .map(|parts| nftables::new_rule(table, ACT, parts)),
+        );
+        messages
+    }
+
+    fn acts(&self, act: &[Part]) -> Vec<Vec<Part>> {
+        let protocols: &[u8] = match self.protocol {
+            Some(Protocol::Tcp) => &[6],
+            Some(Protocol::Udp) => &[17],
+            None => &[6, 17],
+        };
+        let with = |mut parts: Vec<Part>| {
+            parts.push(Part::Count);
+            parts.extend_from_slice(act);
+            parts
+        };
+        if self.ports.is_empty() {
+            let picked = protocols.iter().map(|number| Part::Protocol(*number));
+            let picked = picked.take(usize::from(self.protocol.is_some()));
+            return vec![with(picked.collect())];
+        }
+        let mut rules = Vec::new();
+        for protocol in protocols {
+            for port in &self.ports {
+                for end in [Part::SourcePort(*port), Part::DestinationPort(*port)] {
+                    rules.push(with(vec![Part::Protocol(*protocol), end]));
+                }
+            }
+        }
+        rules
+    }
+
+    /// The counters of the table, after a packet has met its rules or the time is up. Sends one where that is possible.
+    /// Inside the namespace.
+    pub fn count(&self, table: &str) -> io::Result<Counted> {
+        let deadline = Instant::now() + EFFECT;
+        let mut probed = false;
+        loop {
+            let counted = nftables::counted(nftables::INET, table)?;
+            if counted.packets > 0 || Instant::now() >= deadline {
+                return Ok(counted);
+            }
+            if !probed {
+                self.probe();
+                probed = true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends packets that the rules should meet. Whether they arrive says nothing; the counter does.
+    fn probe(&self) {
+        let port = self.ports.first().copied().unwrap_or(DISCARD);
+        let networks: Vec<Network> = self
+            .peers
+            .iter()
+            .flat_map(|peer| peer.networks().unwrap_or_default())
+            .collect();
+        let mut addresses: Vec<IpAddr> = networks
+            .iter()
+            .take(4)
+            .map(|network| match network.address {
+                address if network.prefix > 0 => address,
+                IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            })
+            .collect();
+        if addresses.is_empty() {
+            addresses.push(Ipv4Addr::LOCALHOST.into());
+        }
+        for address in addresses {
+            let to = SocketAddr::new(address, port);
+            if self.protocol != Some(Protocol::Udp) {
+                // An answer comes back even from a closed port; a datagram makes none.
+                drop(TcpStream::connect_timeout(&to, Duration::from_millis(20)));
+            }
+            if self.protocol != Some(Protocol::Tcp) {
+                let any = if address.is_ipv4() {
+                    "0.0.0.0:0"
+                } else {
+                    "[::]:0"
+                };
+                drop(UdpSocket::bind(any).and_then(|socket| socket.send_to(b"squall", to)));
+            }
+        }
+    }
+}
+
+/// The namespace a target names (`None`: our own).
+///
+/// # Errors
+/// When it is neither a namespace nor the host.
+pub fn place(target: &Target) -> Result<Option<PathBuf>, FaultError> {
+    match target {
+        Target::Host => Ok(None),
+        Target::Namespace { path } => Ok(Some(named(path))),
+        other => Err(FaultError::Target {
+            target: format!("{other:?}"),
+            because: "it is neither a network namespace nor the host".to_owned(),
+        }),
+    }
+}
+
+/// Path and inode number of the namespace a target names.
+///
+/// # Errors
+/// As [`place`], and when it is gone.
+pub fn found(target: &Target) -> Result<(Option<PathBuf>, u64), FaultError> {
+    let path = place(target)?;
+    let inode = namespace::inode(path.as_deref()).map_err(|source| FaultError::Os {
+        action: "find".to_owned(),
+        object: format!("{target:?}"),
+        source,
+    })?;
+    Ok((path, inode))
+}
+
+/// A bare name is one of `ip netns`.
+fn named(path: &Path) -> PathBuf {
+    if path.components().count() == 1 && !path.is_absolute() {
+        return Path::new("/run/netns").join(path);
+    }
+    path.to_owned()
+}

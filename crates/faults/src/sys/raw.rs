@@ -1,0 +1,77 @@
+//! Raw sockets: whole packets of our own, with our mark.
+
+use super::mmsg::set_option;
+use rustix::fd::OwnedFd;
+use rustix::net::{
+    AddressFamily, Protocol, RawProtocol, SendFlags, SocketFlags, SocketType, socket_with,
+};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The mark of packets that we made ourselves: no fault of ours acts on them.
+pub const OWN_MARK: u32 = 0x5153_7541;
+
+/// Sends whole packets, from the IP header on, in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct Sender {
+    v4: OwnedFd,
+    /// A host may have no IPv6.
+    v6: Option<OwnedFd>,
+}
+
+impl Sender {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Without CAP_NET_RAW and CAP_NET_ADMIN.
+    pub fn open() -> io::Result<Sender> {
+        Ok(Sender {
+            v4: raw(AddressFamily::INET)?,
+            v6: raw(AddressFamily::INET6).ok(),
+        })
+    }
+
+    /// Sends one packet to where its header says.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let (socket, to) = match bytes.first().map(|byte| byte >> 4) {
+            Some(4) => (
+                Some(&self.v4),
+                address::<4>(bytes, 16)
+                    .map(Ipv4Addr::from)
+                    .map(IpAddr::from),
+            ),
+            Some(6) => (
+                self.v6.as_ref(),
+                address::<16>(bytes, 24)
+                    .map(Ipv6Addr::from)
+                    .map(IpAddr::from),
+            ),
+            _ => (None, None),
+        };
+        let (Some(socket), Some(to)) = (socket, to) else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is no IP packet that can be sent here",
+            ));
+        };
+        rustix::net::sendto(socket, bytes, SendFlags::DONTWAIT, &SocketAddr::new(to, 0))?;
+        Ok(())
+    }
+}
+
+fn address<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
+}
+
+fn raw(family: AddressFamily) -> io::Result<OwnedFd> {
+    // With this protocol the header is ours.
+    let protocol = RawProtocol::new(libc::IPPROTO_RAW as u32).map(Protocol::from_raw);
+    let socket = socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+    set_option(
+        &socket,
+        libc::SOL_SOCKET,
+        libc::SO_MARK,
+        OWN_MARK.cast_signed(),
+    )?;
+    Ok(socket)
+}

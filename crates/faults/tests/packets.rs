@@ -1,0 +1,224 @@
+//! The server of a packet queue dies: what it held is counted as lost, its rule goes, and packets pass.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+mod run;
+
+use run::{Run, signal, state, until};
+use serde_json::{Value, json};
+use squall_faults::sys::{namespace, nftables};
+use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+/// A network namespace that ends with the test.
+struct Namespace {
+    keeper: Child,
+    path: PathBuf,
+}
+
+impl Namespace {
+    fn new() -> Option<Namespace> {
+        if !rustix::process::geteuid().is_root() {
+            // Said past the test harness, which swallows what a passing test prints.
+            use std::io::Write as _;
+            writeln!(std::io::stderr(), "SKIPPED: network namespaces need root").unwrap();
+            return None;
+        }
+        let mut keeper = Command::new("unshare")
+            .args(["-n", "sh", "-c", "ip link set lo up; echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let output = keeper.stdout.as_mut().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        let path = PathBuf::from(format!("/proc/{}/ns/net", keeper.id()));
+        Some(Namespace { keeper, path })
+    }
+
+    fn tables(&self) -> Vec<(u8, String)> {
+        namespace::inside(Some(&self.path), nftables::tables).unwrap()
+    }
+
+    /// Two sockets inside: where datagrams come from, and where they go to.
+    fn sockets(&self) -> (UdpSocket, UdpSocket) {
+        namespace::inside(Some(&self.path), || {
+            let to = UdpSocket::bind("127.0.0.1:0")?;
+            let from = UdpSocket::bind("127.0.0.1:0")?;
+            from.connect(to.local_addr()?)?;
+            to.set_nonblocking(true)?;
+            Ok((from, to))
+        })
+        .unwrap()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        self.keeper.kill().ok();
+        self.keeper.wait().ok();
+    }
+}
+
+/// The child of the guard that reads the queue.
+fn server(run: &Run) -> u32 {
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_its = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        parent == Some(&run.guard.to_string()) && words.contains("packet-queue")
+    };
+    pids.find(is_its).expect("a packet queue is served")
+}
+
+/// A run that delays what arrives at the socket, for long; 20 datagrams wait.
+fn holding(namespace: &Namespace) -> (Run, UdpSocket, UdpSocket) {
+    let mut run = Run::start();
+    let (from, to) = namespace.sockets();
+    let port = to.local_addr().unwrap().port();
+    run.arm(
+        0,
+        "network-delay",
+        json!({"delay": "20s", "ports": [port], "protocol": "udp"}),
+        json!({"namespace": namespace.path}),
+        json!({"for": "1h"}),
+    );
+    let landed = run.event("landed");
+    let evidence = landed["observations"][0]["evidence"].as_str().unwrap();
+    assert!(evidence.contains("its queue read by process"), "{landed}");
+    for _ in 0..20 {
+        from.send(b"waits").unwrap();
+    }
+    assert!(to.recv(&mut [0; 8]).is_err(), "nothing has arrived yet");
+    (run, from, to)
+}
+
+fn arrives(from: &UdpSocket, to: &UdpSocket) {
+    from.send(b"after").unwrap();
+    let mut bytes = [0; 8];
+    until("a datagram that is sent afterwards", || {
+        let length = to.recv(&mut bytes).ok()?;
+        (bytes[..length] == *b"after").then_some(())
+    });
+}
+
+/// What the injection's counts say when it is undone.
+fn counted(undone: &Value) -> String {
+    undone["observations"][0]["evidence"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn a_killed_server_loses_what_it_held_and_its_rule_goes() {
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    let (mut run, from, to) = holding(&namespace);
+    let pid = server(&run);
+    assert_eq!(namespace.tables().len(), 1);
+    // All twenty are counted before the strike.
+    until("that all wait", || {
+        let folder = std::fs::read_dir(run.folder.join("backups")).ok()?;
+        let counts = folder.flatten().next()?.path().join("counts");
+        let read = squall_faults::packet::counts::Counts::read(&counts).ok()?;
+        (read.received >= 20).then_some(())
+    });
+    let struck = Instant::now();
+    signal(pid, "KILL");
+    until("the end of the table", || {
+        namespace.tables().is_empty().then_some(())
+    });
+    let took = struck.elapsed();
+    let begun = run.event("undo-begun");
+    let because = begun["because"].as_str().unwrap();
+    assert!(
+        because.contains("its served child was lost: signal 9"),
+        "{begun}"
+    );
+    let undone = run.event("undone");
+    let counted = counted(&undone);
+    let lost: u64 = counted
+        .split(", ")
+        .find_map(|part| part.strip_suffix(" lost with their server")?.parse().ok())
+        .unwrap_or(0);
+    assert!((20..=24).contains(&lost), "{counted}");
+    arrives(&from, &to);
+    writeln(&format!(
+        "the table went {took:.1?} after the kill; {counted}"
+    ));
+    run.hang_up();
+    run.ends_with_nothing_left();
+}
+
+#[test]
+fn what_waits_goes_on_when_the_fault_ends() {
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    let (mut run, from, to) = holding(&namespace);
+    let injection = run.event("landed")["injection"].clone();
+    run.send(json!({"undo": {"injection": injection}}));
+    let undone = run.event("undone");
+    let counted = counted(&undone);
+    assert!(!counted.contains("lost with"), "{counted}");
+    let mut arrived = 0;
+    let mut bytes = [0; 8];
+    until("what had waited", || {
+        while to
+            .recv(&mut bytes)
+            .is_ok_and(|length| bytes[..length] == *b"waits")
+        {
+            arrived += 1;
+        }
+        (arrived == 20).then_some(())
+    });
+    assert!(namespace.tables().is_empty());
+    arrives(&from, &to);
+    run.hang_up();
+    run.ends_with_nothing_left();
+}
+
+#[test]
+fn with_everybody_killed_packets_pass_and_the_next_command_removes_the_table() {
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    let (mut run, from, to) = holding(&namespace);
+    let pid = server(&run);
+    for one in [run.guard, run.agent] {
+        signal(one, "STOP");
+    }
+    for one in [run.agent, run.guard, pid] {
+        signal(one, "KILL");
+    }
+    run.controller.kill().unwrap();
+    let all = [run.guard, run.agent, pid];
+    until("their deaths", || {
+        all.iter().all(|one| state(*one).is_none()).then_some(())
+    });
+    assert_eq!(namespace.tables().len(), 1, "nobody has removed it");
+    arrives(&from, &to);
+    let recovered = squall_faults::recover::recover_run(&run.folder, false).unwrap();
+    assert_eq!(recovered.stuck().count(), 0);
+    assert!(namespace.tables().is_empty());
+    arrives(&from, &to);
+    run.ends_with_nothing_left();
+}
+
+/// Past the test harness: a measured time is worth reading.
+fn writeln(line: &str) {
+    use std::io::Write as _;
+    std::io::stderr()
+        .write_all(format!("{line}\n").as_bytes())
+        .unwrap();
+}
