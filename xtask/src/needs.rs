@@ -15,8 +15,12 @@ const NEEDS: &[Need] = &[
     ("systemd-analyze", "systemd"),
 ];
 
-/// The report's page is looked at in this.
-pub(crate) const BROWSER: &[Need] = &[("chromium", "chromium")];
+/// The report's page is looked at in this, and printed.
+pub(crate) const BROWSER: &[Need] = &[
+    ("chromium", "chromium"),
+    ("pdftotext", "poppler-utils"),
+    ("pdftoppm", "poppler-utils"),
+];
 
 /// The stub libraries of `cargo xtask torch` are made with these.
 pub(crate) const COMPILER: &[Need] = &[("gcc", "gcc"), ("readelf", "binutils")];
