@@ -13,6 +13,7 @@ const NEEDS: &[Need] = &[
     ("tc", "iproute2"),
     ("unshare", "util-linux"),
     ("systemd-analyze", "systemd"),
+    ("xmllint", "libxml2-utils"),
 ];
 
 /// The report's page is looked at in this, and printed.
