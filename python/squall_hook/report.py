@@ -214,7 +214,7 @@ def log(line: str) -> None:
 
 
 def recovery(stage: str, because: Optional[str] = None) -> None:
-    """Said by a supervisor: `detected`, `torn-down` or `started`."""
+    """Said by a supervisor: `detected`, `torn-down`, `rescheduled` (the job has its machines again) or `started`."""
     try:
         text = None if because is None else wire.shortened(str(because), 1024)[0]
         hook.event("recovery", member("stage", stage) + member("because", text))

@@ -13,10 +13,15 @@ const NEEDS: &[Need] = &[
     ("tc", "iproute2"),
     ("unshare", "util-linux"),
     ("systemd-analyze", "systemd"),
+    ("xmllint", "libxml2-utils"),
 ];
 
-/// The report's page is looked at in this.
-pub(crate) const BROWSER: &[Need] = &[("chromium", "chromium")];
+/// The report's page is looked at in this, and printed.
+pub(crate) const BROWSER: &[Need] = &[
+    ("chromium", "chromium"),
+    ("pdftotext", "poppler-utils"),
+    ("pdftoppm", "poppler-utils"),
+];
 
 /// The stub libraries of `cargo xtask torch` are made with these.
 pub(crate) const COMPILER: &[Need] = &[("gcc", "gcc"), ("readelf", "binutils")];

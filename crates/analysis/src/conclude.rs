@@ -50,7 +50,7 @@ pub fn conclude(run: &Run) -> Report {
         .iter()
         .map(chart::report)
         .collect();
-    series.extend(run.series.iter().map(chart::report));
+    series.extend(signals::sampled(run, &log).map(|it| chart::report(&it)));
     Report {
         format: FORMAT.into(),
         run: run.id.clone(),

@@ -147,9 +147,14 @@ fn rolled_back(findings: &Findings<'_>) -> Figure {
     } else {
         num::thousands(left as u64)
     };
-    let definition = format!(
-        "injections not proven gone, by {}",
-        num::plural(checks, "check", "checks")
-    );
+    let once = of.iter().all(|it| it.gone == Gone::NothingToUndo);
+    let definition = if once && !of.is_empty() {
+        "each injection acted once, so there was nothing to undo".into()
+    } else {
+        format!(
+            "injections not proven gone, by {}",
+            num::plural(checks, "check", "checks")
+        )
+    };
     measured(label, left as f64, "", text, definition)
 }

@@ -10,7 +10,7 @@ pub mod diagnosis;
 pub mod ettr;
 pub mod expect;
 mod figures;
-mod hang;
+pub mod hang;
 pub mod interval;
 pub mod landing;
 mod ledger;

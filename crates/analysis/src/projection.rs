@@ -270,13 +270,7 @@ fn interval(it: &Projection) -> Option<Advice> {
                 } else {
                     "assumed"
                 };
-                format!(
-                    "{} = {} {}, {origin}: {}.",
-                    it.symbol,
-                    num::significant(it.value),
-                    it.unit,
-                    it.what
-                )
+                format!("{} = {}, {origin}: {}.", it.symbol, it.words(), it.what)
             })
             .collect(),
         assumptions: it.assumptions.clone(),

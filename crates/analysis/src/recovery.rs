@@ -4,6 +4,7 @@
 //! step of any number that a new attempt completes; *caught up* is the first step beyond the last one completed before
 //! the job stopped. Lost steps = last completed − resumed. What no event tells is `None`, never 0.
 
+use crate::hang::Hang;
 use crate::lives::Unit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ pub enum Outcome {
 /// A moment of a recovery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mark {
-    /// What happened: `detected`, `torn-down`, `started`, `loaded`, `back-to-work`, `caught-up`.
+    /// What happened: `detected`, `torn-down`, `rescheduled`, `started`, `loaded`, `back-to-work`, `caught-up`.
     pub what: String,
     /// Nanoseconds since the run started.
     pub t_ns: u64,
@@ -83,19 +84,41 @@ pub struct Recovery {
     pub restarts: u32,
     /// Injections that began before it had caught up: its times contain theirs.
     pub overlapped_by: Vec<InjectionId>,
+    /// Where the ranks stood while nothing happened; absent when something did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hang: Option<Hang>,
     /// What else a reader has to know.
     pub notes: Vec<String>,
 }
 
-/// Names of the stretches that end with each moment of a restart, in order.
-const STRETCHES: [(&str, &str); 6] = [
-    ("detected", "detect"),
-    ("torn-down", "tear down"),
-    ("started", "start"),
-    ("loaded", "load"),
-    ("back-to-work", "first step"),
-    ("caught-up", "replay"),
+/// The stretches of a restart, in order: the moment that ends each, its name, and what lies in it.
+pub(crate) const STRETCHES: [(&str, &str, &str); 7] = [
+    ("detected", "detect", "until somebody noticed"),
+    (
+        "torn-down",
+        "tear down",
+        "until the rest of the job was stopped",
+    ),
+    (
+        "rescheduled",
+        RESCHEDULE,
+        "until the job had its machines again",
+    ),
+    (
+        "started",
+        "start",
+        "until the new processes ran, on machines that the job kept or was given again",
+    ),
+    ("loaded", "load", "until they had read the checkpoint"),
+    ("back-to-work", "first step", "until they had made a step"),
+    (
+        "caught-up",
+        "replay",
+        "until they had made again what was lost",
+    ),
 ];
+/// Most jobs keep their machines, and nobody tells of it.
+const RESCHEDULE: &str = "reschedule";
 
 /// Fills in the stretches from the moments.
 pub(crate) fn finish(mut recovery: Recovery, t0: u64) -> Recovery {
@@ -104,11 +127,12 @@ pub(crate) fn finish(mut recovery: Recovery, t0: u64) -> Recovery {
     for mark in &recovery.marks {
         let at = STRETCHES
             .iter()
-            .position(|(what, _)| *what == mark.what)
+            .position(|(what, ..)| *what == mark.what)
             .unwrap_or(next);
         let names: Vec<&str> = STRETCHES[next.min(at)..=at]
             .iter()
-            .map(|(_, name)| *name)
+            .map(|(_, name, _)| *name)
+            .filter(|name| *name != RESCHEDULE || mark.what == "rescheduled")
             .collect();
         recovery.segments.push(Segment {
             name: if went_on {

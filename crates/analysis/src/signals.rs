@@ -12,7 +12,34 @@ pub(crate) fn all(run: &Run) -> Vec<Cow<'_, Series>> {
     let lineage = Lineage::of(&log.work);
     let told = training(&log, lineage.as_ref());
     let told = told.into_iter().map(Cow::Owned);
-    told.chain(run.series.iter().map(Cow::Borrowed)).collect()
+    told.chain(sampled(run, &log)).collect()
+}
+
+/// The sampled signals. A process that was found between its fork and the start of its program has no rank in its labels; the events
+/// that it sent itself tell it.
+pub(crate) fn sampled<'a>(run: &'a Run, log: &Log<'_>) -> impl Iterator<Item = Cow<'a, Series>> {
+    let mut ranks: BTreeMap<u32, Vec<(u64, u32)>> = BTreeMap::new();
+    for seen in &log.work.training {
+        if let (Some(pid), Some(rank)) = (seen.pid, seen.rank) {
+            ranks.entry(pid).or_default().push((seen.t_ns, rank));
+        }
+    }
+    let told = move |series: &Series| {
+        let pid: u32 = series.labels.get("pid")?.parse().ok()?;
+        let life = *series.t_ns.first()?..=*series.t_ns.last()?;
+        let mut of = ranks.get(&pid)?.iter();
+        of.find_map(|(t_ns, rank)| life.contains(t_ns).then_some(*rank))
+    };
+    run.series.iter().map(move |series| {
+        if series.labels.contains_key("rank") {
+            return Cow::Borrowed(series);
+        }
+        told(series).map_or(Cow::Borrowed(series), |rank| {
+            let mut series = series.clone();
+            series.labels.insert("rank".into(), rank.to_string());
+            Cow::Owned(series)
+        })
+    })
 }
 
 /// Loss of each step as the lowest rank reports it, replays included, and the time of each step of the job.

@@ -30,9 +30,7 @@ pub(crate) fn recoveries(log: &Log<'_>, lineage: Option<&Lineage>) -> Vec<Recove
         .map(|(index, _)| {
             let mut recovery = story.tell(*index);
             let from = recovery.start_ns;
-            recovery
-                .notes
-                .extend(hang::notes(&log.work, from, from + recovery.total_ns));
+            recovery.hang = hang::between(&log.work, from, from + recovery.total_ns);
             recovery
         })
         .collect()
@@ -265,6 +263,9 @@ impl Story<'_> {
         if let Some(t_ns) = self.supervisor("torn-down", t0, until).next() {
             marks.push(mark("torn-down", t_ns, t0, "the supervisor"));
         }
+        if let Some(t_ns) = self.supervisor("rescheduled", t0, until).last() {
+            marks.push(mark("rescheduled", t_ns, t0, "the supervisor"));
+        }
         if let Some(attempt) = self.attempts()[after + 1..]
             .iter()
             .find(|it| !it.steps.is_empty())
@@ -399,6 +400,7 @@ fn empty(injection: &Injected<'_>, unit: Unit, outcome: Outcome) -> Recovery {
         repeated: None,
         restarts: 0,
         overlapped_by: Vec::new(),
+        hang: None,
         notes: Vec::new(),
     }
 }

@@ -302,9 +302,16 @@ find(chart, "[data-do]").forEach((button) => button.addEventListener("click", ac
 find(document, "details").forEach((details) => details.addEventListener("toggle", later));
 window.addEventListener("resize", later);
 window.addEventListener("hashchange", from_address);
+// Paper has nothing to unfold; afterwards the page is as the reader left it.
+let closed = [];
 window.addEventListener("beforeprint", () => {
-  find(document, "details:not(.more)").forEach((details) => { details.open = true; });
+  closed = find(document, "details:not(.more):not([open])");
+  closed.forEach((details) => { details.open = true; });
   draw();
+});
+window.addEventListener("afterprint", () => {
+  closed.forEach((details) => { details.open = false; });
+  later();
 });
 chart.querySelector(".tools").hidden = false;
 chart.classList.add("live");

@@ -1,16 +1,14 @@
 //! What the probe inside the page saw, and what it must have seen.
 
-use super::Check;
-use super::browser::{self, Look};
+use super::browser::{Browser, Look};
+use super::run::{SPIKE, SPIKE_ROW};
+use super::{Check, check, facts};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 const PROBE: &str = include_str!("probe.js");
-/// No window is narrower; a phone is a frame within one.
-const WINDOW_MIN: u32 = 500;
 /// Catches what goes wrong before anything else runs.
-const CATCH: &str = "window.errors = []; \
+pub(super) const CATCH: &str = "window.errors = []; \
     window.addEventListener('error', (e) => window.errors.push(String(e.message))); \
     window.addEventListener('unhandledrejection', (e) => window.errors.push(String(e.reason))); \
     document.addEventListener('securitypolicyviolation', (e) => window.errors.push(e.violatedDirective + ' ' + e.blockedURI)); \
@@ -18,15 +16,15 @@ const CATCH: &str = "window.errors = []; \
 
 /// Where the probe looks for the spike.
 #[derive(Debug, Serialize)]
-pub(super) struct Task {
-    pub(super) row: &'static str,
-    pub(super) at: f64,
+struct Task {
+    row: &'static str,
+    at: f64,
+    scripts: bool,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Saw {
     errors: Vec<String>,
-    resources: u64,
     width: u32,
     background: String,
     spike: bool,
@@ -34,138 +32,60 @@ pub(super) struct Saw {
     high: String,
     values: Vec<String>,
     lines: Vec<u32>,
-    stops: Vec<String>,
-    unreachable: u32,
-    keys: Vec<String>,
-    flag: String,
-    status: String,
+    flat: u32,
+    tools: bool,
     scroll: u32,
     wide: Vec<String>,
     faint: Vec<String>,
-    unnamed: u32,
+    pale: Vec<String>,
     tables: u32,
+    headings: Vec<u32>,
+    heads: u32,
+    text: String,
+    #[serde(default)]
+    requests: Vec<String>,
 }
 
-/// The page with the probe in it.
-pub(super) fn with_probe(page: &str, task: &Task) -> Result<String> {
-    let task = serde_json::to_string(task)?;
-    let head = format!("<head><script>{CATCH} window.task = {task};</script>");
-    let page = page.replacen("<head>", &head, 1);
-    let end = page.rfind("</body>").context("the page has no end")?;
-    Ok(format!(
-        "{}<script>{PROBE}</script>{}",
-        &page[..end],
-        &page[end..]
-    ))
-}
-
-pub(super) fn probe(scratch: &Path, window: &str, look: Look) -> Result<Saw> {
-    let mut file = scratch.join("probed.html");
-    if look.width < WINDOW_MIN {
-        let frame = format!(
-            "<!DOCTYPE html><body><script>addEventListener('message', (e) => {{ document.body.textContent = e.data; }});</script><iframe src=\"probed.html\" style=\"border: 0; width: {}px; height: {}px\"></iframe></body>",
-            look.width, look.height
-        );
-        file = scratch.join("frame.html");
-        std::fs::write(&file, frame)?;
-    }
-    let address = format!("file://{}{window}", file.display());
-    let document = browser::dump(&address, look, scratch)?;
-    let found = document
-        .split_once("<body>")
-        .and_then(|(_, rest)| rest.rsplit_once("</body>"))
-        .context("chromium gave no document")?;
-    let json = found
-        .0
-        .replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&amp;", "&");
-    serde_json::from_str(&json).with_context(|| {
-        let start: String = json.chars().take(300).collect();
-        format!("the probe did not come to its end; the page is: {start}")
-    })
-}
-
-fn check(all: &mut Vec<Check>, name: &str, holds: bool, seen: impl std::fmt::Debug) {
-    all.push(Check {
-        name: name.to_owned(),
-        problem: (!holds).then(|| format!("{seen:?}")),
-    });
+/// Opens the page and looks.
+pub(super) fn probe(browser: &mut Browser, page: &str, look: Look) -> Result<Saw> {
+    browser.open(page, look)?;
+    let task = serde_json::to_string(&Task {
+        row: SPIKE_ROW,
+        at: SPIKE.1 as f64 / 1e9,
+        scripts: look.scripts,
+    })?;
+    // The file ends in a comment-free expression, so that it can be called.
+    let saw = browser.evaluate(&format!("({})({task})", PROBE.trim_end()))?;
+    let mut saw: Saw = serde_json::from_value(saw).context("what the probe saw")?;
+    saw.requests = browser.requests();
+    Ok(saw)
 }
 
 impl Saw {
     pub(super) fn desk(&self, all: &mut Vec<Check>) {
         self.clean("on a desk", all);
         self.spike("the whole run", all);
-        check(
-            all,
-            "light by preference",
-            self.background == "rgb(255, 255, 255)",
-            &self.background,
-        );
-        check(
-            all,
-            "the cursor reads the spike",
-            self.values.iter().any(|it| it.contains("412 %")),
-            &self.values,
-        );
+        let light = self.background == "rgb(255, 255, 255)";
+        check(all, "light by preference", light, &self.background);
+        let read = self.values.iter().any(|it| it.contains("412 %"));
+        check(all, "the cursor reads the spike", read, &self.values);
+        let gap = self.lines.iter().any(|n| *n > 1);
         check(
             all,
             "a gap in the data is a gap in a line",
-            self.lines.iter().any(|n| *n > 1),
+            gap,
             &self.lines,
         );
-        let order: Vec<&str> = self.stops.iter().map(String::as_str).collect();
-        let begins = [
-            "in",
-            "out",
-            "left",
-            "right",
-            "all",
-            "div.panel",
-            "span.flag",
-        ];
-        check(
-            all,
-            "the keyboard's order is the page's",
-            order.starts_with(&begins),
-            &self.stops,
-        );
-        check(
-            all,
-            "the keyboard reaches everything",
-            self.unreachable == 0,
-            self.unreachable,
-        );
-        let [whole, closer, later, again] = &self.keys[..] else {
-            return check(all, "keys zoom", false, &self.keys);
-        };
-        let zoomed = closer.starts_with("#t=") && later.starts_with("#t=") && closer != later;
-        check(
-            all,
-            "keys zoom, move and reset",
-            zoomed && whole == again && !whole.starts_with("#t="),
-            &self.keys,
-        );
-        check(
-            all,
-            "Enter on a fault zooms to it",
-            self.flag.starts_with("#t="),
-            &self.flag,
-        );
-        check(
-            all,
-            "a moved cursor is told in words",
-            self.status.contains(" s · ") && self.status.contains("Loss"),
-            &self.status,
-        );
-        check(
-            all,
-            "each picture has a name",
-            self.unnamed == 0,
-            self.unnamed,
-        );
         check(all, "each chart has a table", self.tables >= 6, self.tables);
+        check(
+            all,
+            "each table names its columns",
+            self.heads == 0,
+            self.heads,
+        );
+        let mut levels = self.headings.windows(2);
+        let whole = self.headings.first() == Some(&1) && levels.all(|it| it[1] <= it[0] + 1);
+        check(all, "headings skip no level", whole, &self.headings);
     }
 
     pub(super) fn spike(&self, name: &str, all: &mut Vec<Check>) {
@@ -192,33 +112,74 @@ impl Saw {
     }
 
     pub(super) fn dark(&self, all: &mut Vec<Check>) {
-        check(
-            all,
-            "dark by preference",
-            self.background == "rgb(21, 23, 27)",
-            &self.background,
-        );
+        let dark = self.background == "rgb(21, 23, 27)";
+        check(all, "dark by preference", dark, &self.background);
         self.clean("in the dark", all);
     }
 
+    /// Without scripts: every fact, every line, and no button that does nothing.
+    pub(super) fn still(&self, wanted: &[String], all: &mut Vec<Check>) {
+        let missing = facts::missing(wanted, &self.text);
+        check(
+            all,
+            "every fact without scripts",
+            missing.is_empty(),
+            &missing,
+        );
+        self.spike("without scripts", all);
+        check(
+            all,
+            "no dead controls without scripts",
+            !self.tools,
+            self.tools,
+        );
+        self.clean("without scripts", all);
+    }
+
     fn clean(&self, name: &str, all: &mut Vec<Check>) {
+        let name = |what: &str| format!("{what} {name}");
+        check(all, &name("no error"), self.errors.is_empty(), &self.errors);
+        let own = self.requests.len() == 1 && self.requests[0].starts_with("file:");
+        check(all, &name("nothing is fetched"), own, &self.requests);
+        check(all, &name("every line is drawn"), self.flat == 0, self.flat);
         check(
             all,
-            &format!("no error {name}"),
-            self.errors.is_empty(),
-            &self.errors,
-        );
-        check(
-            all,
-            &format!("nothing is fetched {name}"),
-            self.resources == 0,
-            self.resources,
-        );
-        check(
-            all,
-            &format!("contrast ≥ 4.5 : 1 {name}"),
+            &name("contrast of text ≥ 4.5 : 1"),
             self.faint.is_empty(),
             &self.faint,
         );
+        check(
+            all,
+            &name("contrast of lines and marks ≥ 3 : 1"),
+            self.pale.is_empty(),
+            &self.pale,
+        );
     }
+}
+
+/// What assistive programs are told: everything that is a picture or can be operated has a name.
+pub(super) fn alternatives(told: &[(String, String)], all: &mut Vec<Check>) {
+    const NAMED: [&str; 5] = ["image", "button", "DisclosureTriangle", "region", "link"];
+    let of = |role: &'static str| told.iter().filter(move |it| it.0 == role);
+    let nameless: Vec<&str> = NAMED
+        .iter()
+        .filter(|role| of(role).any(|it| it.1.trim().is_empty()))
+        .copied()
+        .collect();
+    check(
+        all,
+        "each picture and control has a name",
+        nameless.is_empty(),
+        &nameless,
+    );
+    let charts: Vec<&str> = of("image")
+        .map(|it| it.1.as_str())
+        .filter(|it| it.contains(" to "))
+        .collect();
+    check(
+        all,
+        "each chart says its range in words",
+        charts.len() >= 5,
+        &charts,
+    );
 }

@@ -1,7 +1,8 @@
-// Looks at a report page from inside and leaves what it saw as JSON, instead of the page. `window.task` says where the spike is.
-window.addEventListener("load", () => setTimeout(async () => {
-  const task = window.task, saw = { errors: window.errors, resources: performance.getEntriesByType("resource").length };
-  const frame = () => new Promise((done) => setTimeout(done, 120));
+// Looks at a report page from inside and gives what it saw as JSON. `task` says where the spike is.
+(async (task) => {
+  const saw = { errors: window.errors || [] };
+  // Without scripts nothing is called back.
+  const frame = () => (task.scripts ? new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))) : null);
   const all = (what) => Array.from(document.querySelectorAll(what));
   const panel = document.querySelector(".panel");
   saw.width = window.innerWidth;
@@ -25,28 +26,12 @@ window.addEventListener("load", () => setTimeout(async () => {
   panel.dispatchEvent(new PointerEvent("pointermove", { clientX: x, clientY: y, bubbles: true }));
   saw.values = Array.from(row.querySelectorAll(".v")).map((it) => it.textContent);
   saw.lines = all(".signal .plot path").map((it) => (it.getAttribute("d").match(/M/g) || []).length);
+  // Charts that take no room, or whose line does not: bounding boxes of the shapes themselves.
+  saw.flat = all("#chart > .panel .signal .plot path, .bar").filter((it) => { const box = it.getBoundingClientRect(); return 20 > box.width || 0.5 > box.height; }).length;
+  saw.tools = !document.querySelector(".tools").hidden;
 
-  // The keyboard reaches everything, in the order in which it stands.
-  const stops = all("button, summary, [tabindex]");
-  saw.stops = stops.map((it) => it.dataset.do || it.tagName.toLowerCase() + (it.className ? "." + it.className.split(" ")[0] : ""));
-  saw.unreachable = stops.filter((it) => {
-    if (it.closest("details:not([open])") && it.tagName !== "SUMMARY") { return false; }
-    it.focus();
-    return document.activeElement !== it || it.tabIndex !== 0;
-  }).length;
-  const press = async (element, key, more) => {
-    element.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...more }));
-    await frame();
-    return location.hash;
-  };
-  saw.keys = [await press(panel, "0"), await press(panel, "+"), await press(panel, "ArrowRight", { shiftKey: true }), await press(panel, "0")];
-  const flag = panel.querySelector(".flag");
-  saw.flag = flag ? await press(flag, "Enter") : "";
-  await press(panel, "ArrowRight");
-  saw.status = chart.querySelector("[role=status]").textContent;
-  await press(panel, "0");
-
-  // Everything open: width of the page, contrast of each text with what is behind it, names of pictures.
+  // Everything open: width of the page, contrast of each text and shape with what is behind it.
+  const open = all("details").filter((it) => it.open);
   all("details").forEach((it) => { it.open = true; });
   await frame();
   saw.scroll = document.documentElement.scrollWidth;
@@ -61,16 +46,22 @@ window.addEventListener("load", () => setTimeout(async () => {
     }
     return [255, 255, 255];
   };
-  saw.faint = all("main *").filter((it) => Array.from(it.childNodes).some((node) => node.nodeType === 3 && node.data.trim())).filter((it) => it.tagName !== "title").filter((it) => {
-    const one = light(colour(getComputedStyle(it).color)), other = light(behind(it));
-    return 4.5 > (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-  }).slice(0, 5).map((it) => it.tagName + "." + it.className + " " + it.textContent.slice(0, 30));
-  saw.unnamed = all("svg").filter((it) => !it.getAttribute("aria-label") && it.getAttribute("aria-hidden") !== "true" && !it.closest("[aria-hidden=true]")).length;
+  const ratio = (one, other) => { const [a, b] = [light(one), light(other)]; return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); };
+  saw.faint = all("main *").filter((it) => Array.from(it.childNodes).some((node) => node.nodeType === 3 && node.data.trim())).filter((it) => it.tagName !== "title")
+    .filter((it) => 4.5 > ratio(colour(getComputedStyle(it).color), behind(it)))
+    .slice(0, 5).map((it) => it.tagName + "." + it.className + " " + it.textContent.slice(0, 30));
+  // Lines and marks, also where a fault's band lies under them.
+  const band = document.querySelector(".band");
+  const under = behind(panel), share = 0.22, tint = band ? colour(getComputedStyle(band).borderLeftColor) : under;
+  const banded = under.map((c, i) => c * (1 - share) + tint[i] * share);
+  saw.pale = all(".line, .mark").filter((it) => {
+    const style = getComputedStyle(it), own = colour(it.matches(".line") ? style.stroke : style.color);
+    return 3 > ratio(own, under) || 3 > ratio(own, banded);
+  }).slice(0, 5).map((it) => it.getAttribute("class"));
   saw.tables = all("table").length;
-  if (window.parent !== window) {
-    window.parent.postMessage(JSON.stringify(saw), "*");
-    return;
-  }
-  document.head.textContent = "";
-  document.body.textContent = JSON.stringify(saw);
-}, 200));
+  saw.headings = all("h1, h2, h3").map((it) => Number(it.tagName[1]));
+  saw.heads = all("table").filter((it) => !it.querySelector("th[scope=col]")).length;
+  saw.text = document.querySelector("main").textContent;
+  all("details").forEach((it) => { it.open = open.includes(it); });
+  return saw;
+})

@@ -276,7 +276,26 @@ impl Sim {
         self.outages.push((from, self.t_ns));
     }
 
+    /// Where a rank stands, as the hook sends it.
+    fn stood(&mut self, rank: u32, because: &str, inner: &str) {
+        let stack = format!(
+            "thread MainThread:\n  {inner}\n  _wait (/env/lib/python3.12/site-packages/torch/distributed/distributed_c10d.py:83) work.wait()\n  train_step (/home/team/train.py:230) loss.backward()\n  epoch (/home/team/train.py:239) loss = train_step(batch)\nthread loader:\n  get (/usr/lib/python3.12/queue.py:171) self.not_empty.wait()"
+        );
+        let event = TrainingEvent {
+            kind: "stack".into(),
+            because: Some(because.into()),
+            line: Some(stack),
+            ..TrainingEvent::default()
+        };
+        self.training(Some(rank), 2, event);
+    }
+
     fn pause(&mut self, step: u64, epoch: u64) {
+        self.stood(
+            3,
+            "held in forward",
+            "forward (/home/team/model.py:88) return self.head(x)",
+        );
         let from = self.t_ns;
         let place = Place {
             step: Some(step),
@@ -286,7 +305,11 @@ impl Sim {
         };
         let target = "rank 3 pid 4713 (train.py)";
         let id = self.injection(1, "process-pause", Class::Lasting, target, place);
-        self.t_ns += 90 * S;
+        self.t_ns += 5 * S;
+        for rank in 0..3 {
+            self.stood(rank, "nothing happened for 5 s", "run_backward (/env/lib/python3.12/site-packages/torch/autograd/graph.py:1113) return engine.run_backward(");
+        }
+        self.t_ns += 85 * S;
         self.say(Body::UndoBegun {
             injection: id.clone(),
             because: "90s are over".into(),

@@ -183,6 +183,19 @@ fn model(key: &str, name: &str, formula: &str) -> Model {
     }
 }
 
+impl Input {
+    /// Value and unit, a whole number without a fraction: `8`, `0.193 s`.
+    pub fn words(&self) -> String {
+        let whole = self.value.fract() == 0.0 && (0.0..1e15).contains(&self.value);
+        let value = if whole {
+            num::thousands(self.value as u64)
+        } else {
+            num::significant(self.value)
+        };
+        format!("{value} {}", self.unit).trim_end().to_owned()
+    }
+}
+
 impl Model {
     /// Sets value, unit and the formula with its numbers; without a value the interval goes too.
     fn give(mut self, value: Option<f64>, unit: &str, worked: &str) -> Model {

@@ -20,10 +20,15 @@ pub(super) fn rows(page: &mut Page, report: &Report) {
 }
 
 fn line(it: &Suspect) -> String {
-    let mark = match it.standing {
+    let mark = standing(it.standing);
+    format!("{mark}: {} · {}", it.mistake.words(), it.evidence)
+}
+
+/// The mark and the word of a suspicion.
+pub(super) fn standing(standing: Standing) -> &'static str {
+    match standing {
         Standing::Fits => "✓ fits",
         Standing::Open => "? open",
         Standing::RuledOut => "✗ ruled out",
-    };
-    format!("{mark}: {} · {}", it.mistake.words(), it.evidence)
+    }
 }

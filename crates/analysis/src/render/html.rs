@@ -2,10 +2,10 @@
 //! and hover. Everything on it is escaped by the template; what may not be shown at all (control characters) is replaced before. The script
 //! and the numbers that it reads are the same for every run but for digits: no text of a run ever stands in a script.
 
-use super::extra::{Block, Extra, extras};
+use super::chapters::{Block, Chapter, chapters, stacks};
 use super::pack::{Packed, pack};
 use super::rows::{Rows, rows};
-use super::view::{self, BarPart, Lane, RecoveryRow, Stretch, Tick};
+use super::view::{self, BarPart, Lane, MarkRow, RecoveryRow, Stretch, Tick};
 use super::{safe, text};
 use crate::landing::Gone;
 use crate::num;
@@ -33,9 +33,16 @@ struct Page<'a> {
     expectations: Vec<ExpectationRow<'a>>,
     rungs: Vec<RungRow<'a>>,
     shares: Vec<BarPart>,
-    extras: Vec<Extra>,
-    /// `3 more signals`, `2 signals`, `1 signal has`.
-    counts: [String; 3],
+    /// Below the recoveries.
+    stacks: Option<Chapter>,
+    chapters: Vec<Chapter>,
+    /// What the parts of the recoveries are.
+    stretches: Vec<String>,
+    marks: Vec<MarkRow>,
+    checkpoints: Vec<MarkRow>,
+    words: &'static [(&'static str, &'static str)],
+    /// `3 more signals`, `2 signals`, `1 signal has`, `4 checkpoints`.
+    counts: [String; 4],
     goodput: String,
     started: String,
     length: String,
@@ -84,13 +91,11 @@ pub enum HtmlError {
 }
 
 fn render(report: &Report, all: Option<&[Cow<'_, Series>]>) -> Result<String, HtmlError> {
-    let value = cleaned(report)?;
-    let extras = extras(&value);
-    let report: Report = serde_json::from_value(value)?;
-    Ok(page(&report, all, extras).render()?)
+    let report: Report = serde_json::from_value(cleaned(report)?)?;
+    Ok(page(&report, all).render()?)
 }
 
-fn page<'a>(report: &'a Report, all: Option<&[Cow<'_, Series>]>, extras: Vec<Extra>) -> Page<'a> {
+fn page<'a>(report: &'a Report, all: Option<&[Cow<'_, Series>]>) -> Page<'a> {
     let parts = report
         .training
         .as_ref()
@@ -102,6 +107,7 @@ fn page<'a>(report: &'a Report, all: Option<&[Cow<'_, Series>]>, extras: Vec<Ext
         _ => ("open", "?"),
     };
     let rows = rows(report, all);
+    let checkpoints = view::marks(report, true);
     let count = |n, one, many| num::plural(n, one, many);
     Page {
         tone,
@@ -110,7 +116,14 @@ fn page<'a>(report: &'a Report, all: Option<&[Cow<'_, Series>]>, extras: Vec<Ext
             count(rows.others.len(), "more signal", "more signals"),
             count(rows.constant.len(), "signal", "signals"),
             count(rows.outside, "signal has", "signals have"),
+            count(checkpoints.len(), "checkpoint", "checkpoints"),
         ],
+        stacks: stacks(report),
+        chapters: chapters(report),
+        stretches: text::stretches(&report.recoveries),
+        marks: view::marks(report, false),
+        checkpoints,
+        words: words(report.training.is_some()),
         packed: pack(&rows.drawn(), &report.timeline),
         rows,
         bands: view::bands(report),
@@ -147,7 +160,6 @@ fn page<'a>(report: &'a Report, all: Option<&[Cow<'_, Series>]>, extras: Vec<Ext
             })
             .collect(),
         shares: parts.map(view::shares).unwrap_or_default(),
-        extras,
         goodput: parts
             .and_then(|it| it.goodput)
             .map_or(String::new(), num::percent),
@@ -171,12 +183,68 @@ fn injection((index, it): (usize, &crate::landing::InjectionReport)) -> Injectio
     }
 }
 
+/// Words of the page for those who do not run such systems; the first ones matter only where something trained.
+const WORDS: &[(&str, &str)] = &[
+    (
+        "parameters",
+        "the numbers that training produces: the model itself",
+    ),
+    (
+        "rank",
+        "one of the processes that train a model together, numbered from 0",
+    ),
+    (
+        "step, epoch",
+        "a step changes the parameters once; an epoch is one pass over the data",
+    ),
+    (
+        "checkpoint",
+        "the state of training on disk, from which it can go on",
+    ),
+    (
+        "repeated, lost",
+        "steps that were made, were not in the checkpoint that training went on from, and had to be made again",
+    ),
+    (
+        "reference run",
+        "the same training without any fault, to compare with",
+    ),
+    (
+        "fault, injection",
+        "a disturbance that Squall makes on purpose; an injection is one such disturbance of one target",
+    ),
+    (
+        "landed, gone",
+        "Squall has read back that the disturbance was there, and that it is there no more",
+    ),
+    (
+        "held, deviated, inconclusive",
+        "what was expected came true, did not, or could not be decided",
+    ),
+];
+/// How many of them are about training.
+const TRAINING_WORDS: usize = 6;
+
+fn words(trained: bool) -> &'static [(&'static str, &'static str)] {
+    if trained {
+        WORDS
+    } else {
+        &WORDS[TRAINING_WORDS..]
+    }
+}
+
 /// `2026-11-24 11:38 UTC` of a moment in RFC 3339; anything else stays as it is.
 fn minute(utc: &str) -> String {
     match (utc.get(..10), utc.get(11..16), utc.ends_with('Z')) {
         (Some(day), Some(time), true) => format!("{day} {time} UTC"),
         _ => utc.to_owned(),
     }
+}
+
+/// What the host is, with sizes as people read them.
+fn host(value: &str) -> String {
+    let bytes = value.strip_suffix(" bytes").and_then(|it| it.parse().ok());
+    bytes.map_or(value.to_owned(), |it: f64| num::quantity(it, "bytes"))
 }
 
 /// The same report with every text made safe to show.

@@ -1,5 +1,6 @@
 //! The report as Markdown, for pull requests, tickets and chat: verdict first, tables where rows compare, nothing folded.
 
+use super::chapters::{Block, Chapter, Table, chapters, stacks};
 use super::view::number;
 use super::{safe, text};
 use crate::landing::Gone;
@@ -13,9 +14,13 @@ pub fn markdown(report: &Report) -> String {
     head(&mut page, report);
     injections(&mut page, report);
     recoveries(&mut page, report);
+    stacks(report).iter().for_each(|it| chapter(&mut page, it));
     expectations(&mut page, report);
-    same(&mut page, report);
     time(&mut page, report);
+    same(&mut page, report);
+    chapters(report)
+        .iter()
+        .for_each(|it| chapter(&mut page, it));
     data(&mut page, report);
     again(&mut page, report);
     page.0
@@ -36,8 +41,22 @@ impl Page {
         self.paragraph(&format!("## {text}"));
     }
 
+    fn list(&mut self, lines: &[String]) {
+        let lines: Vec<String> = lines
+            .iter()
+            .map(|line| format!("- {}", plain(line)))
+            .collect();
+        self.paragraph(&lines.join("\n"));
+    }
+
     fn table<const N: usize>(&mut self, head: [&str; N], rows: impl Iterator<Item = [String; N]>) {
-        self.0 += &format!("| {} |\n|{}\n", head.join(" | "), " --- |".repeat(N));
+        self.grid(&head, rows.map(Vec::from));
+    }
+
+    /// Each row has as many cells as the head.
+    fn grid(&mut self, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+        let line = " --- |".repeat(head.len());
+        self.0 += &format!("| {} |\n|{line}\n", head.join(" | "));
         for row in rows {
             self.0 += &format!("| {} |\n", row.join(" | "));
         }
@@ -62,14 +81,39 @@ fn plain(text: &str) -> String {
     out
 }
 
-/// A command in a block that its own text cannot close.
-fn block(text: &str) -> String {
+/// Text in a block that it cannot close by itself.
+fn block(language: &str, text: &str) -> String {
     let text = safe(text);
     let mut fence = String::from("```");
     while text.contains(&fence) {
         fence.push('`');
     }
-    format!("{fence}sh\n{}\n{fence}", text.trim_end())
+    format!("{fence}{language}\n{}\n{fence}", text.trim_end())
+}
+
+/// A part that all forms share.
+fn chapter(page: &mut Page, it: &Chapter) {
+    page.heading(it.title);
+    for piece in &it.blocks {
+        match piece {
+            Block::Sentence(text) | Block::Small(text) => page.paragraph(&plain(text)),
+            Block::Heading(text) => page.paragraph(&format!("### {}", plain(text))),
+            Block::List(lines) => page.list(lines),
+            Block::Table(table) => rows(page, table),
+            Block::Whole { title, text } => {
+                page.paragraph(&format!("{}:", plain(title)));
+                page.paragraph(&block("", text));
+            }
+        }
+    }
+}
+
+fn rows(page: &mut Page, it: &Table) {
+    if !it.title.is_empty() {
+        page.paragraph(&format!("### {}", plain(it.title)));
+    }
+    let cells = |row: &Vec<String>| row.iter().map(|cell| plain(cell)).collect();
+    page.grid(it.head, it.rows.iter().map(cells));
 }
 
 fn head(page: &mut Page, report: &Report) {
@@ -159,6 +203,10 @@ fn recoveries(page: &mut Page, report: &Report) {
         ]
     });
     page.table(["After #", "How it went", "Parts", "In all"], rows);
+    let parts = text::stretches(&report.recoveries);
+    if !parts.is_empty() {
+        page.list(&parts);
+    }
 }
 
 fn expectations(page: &mut Page, report: &Report) {
@@ -235,17 +283,13 @@ fn data(page: &mut Page, report: &Report) {
     let dropped = data.dropped.iter();
     lines.extend(dropped.map(|(what, count)| format!("Dropped: {count} × {what}.")));
     lines.extend(data.not_concluded.iter().chain(&data.notes).cloned());
-    let lines: Vec<String> = lines
-        .iter()
-        .map(|line| format!("- {}", plain(line)))
-        .collect();
-    page.paragraph(&lines.join("\n"));
+    page.list(&lines);
 }
 
 fn again(page: &mut Page, report: &Report) {
     let it = &report.reproduce;
     page.heading("Do it again");
-    page.paragraph(&block(&it.command));
+    page.paragraph(&block("sh", &it.command));
     page.0 += &format!(
         "Seed {} · squall {} · experiment file SHA-256 {}\n",
         it.seed,

@@ -1,7 +1,7 @@
 //! The report in the forms that people and machines read. Every form shows the same words.
 
+mod chapters;
 mod diagnosis;
-mod extra;
 pub mod html;
 pub mod junit;
 pub mod markdown;

@@ -2,7 +2,7 @@
 
 use super::page::Page;
 use crate::interval::FEW;
-use crate::models::{Model, Origin};
+use crate::models::{Model, Models, Origin};
 use crate::num;
 use crate::projection::Projected;
 use crate::report::Report;
@@ -22,7 +22,14 @@ pub(super) fn models(page: &mut Page, report: &Report) {
     for model in all() {
         page.row("", &line(model));
     }
-    // Each caution once, with all it is about.
+    for words in cautions(it) {
+        page.row("", &words);
+    }
+}
+
+/// What the figures do not say: each caution once, with all it is about.
+pub(super) fn cautions(it: &Models) -> Vec<String> {
+    let all = || it.basic.iter().chain(&it.beside);
     let mut cautions: Vec<(&str, Vec<String>)> = Vec::new();
     for (model, caution) in all().flat_map(|it| it.cautions.iter().map(move |c| (it, c))) {
         let name = short(model);
@@ -31,30 +38,31 @@ pub(super) fn models(page: &mut Page, report: &Report) {
             None => cautions.push((caution, vec![name])),
         }
     }
-    for (words, names) in cautions {
-        page.row("", &format!("{}: {words}", names.join(", ")));
+    let rough = |it: &Model| {
+        let interval = it.interval.as_ref();
+        interval.is_some_and(|it| it.method.contains("rough"))
+    };
+    let mut lines: Vec<String> = cautions
+        .iter()
+        .map(|(words, names)| format!("{}: {words}", names.join(", ")))
+        .collect();
+    if all().any(rough) {
+        lines.push(format!(
+            "rough: from fewer than {FEW}; tends to be too narrow"
+        ));
     }
-    if all().any(|it| {
-        it.interval
-            .as_ref()
-            .is_some_and(|it| it.method.contains("rough"))
-    }) {
-        page.row(
-            "",
-            &format!("rough: from fewer than {FEW}; tends to be too narrow"),
-        );
-    }
+    lines
 }
 
 /// `P(F)`, `MTTF`, `availability`.
-fn short(it: &Model) -> String {
+pub(super) fn short(it: &Model) -> String {
     let last = it.name.rsplit(' ').next().unwrap_or(&it.name);
     last.trim_matches(|c| "()".contains(c) && last.starts_with('('))
         .to_owned()
 }
 
 /// A share as a percentage; one that is not whole never reads `100 %`.
-fn share(share: f64) -> String {
+pub(super) fn share(share: f64) -> String {
     let text = num::percent(share);
     if share < 1.0 && text == num::percent(1.0) {
         "above 99.9 %".into()

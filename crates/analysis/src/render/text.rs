@@ -3,9 +3,10 @@
 use super::page::Page;
 use super::{diagnosis, models};
 use crate::expect::Judgement;
+use crate::hang::Hang;
 use crate::landing::Gone;
 use crate::num;
-use crate::recovery::{Outcome, Recovery};
+use crate::recovery::{Outcome, Recovery, STRETCHES};
 use crate::report::Report;
 use crate::same_result::{self, Sameness};
 
@@ -193,12 +194,30 @@ fn injections(page: &mut Page, report: &Report) {
             .filter(|other| other.injection == it.id)
         {
             page.row("", &format!("▲ {}", recovery_words(recovery)));
+            recovery.hang.iter().for_each(|it| hang(page, it));
         }
     }
 }
 
-/// One recovery in one line.
+fn hang(page: &mut Page, it: &Hang) {
+    for stood in &it.stood {
+        let (who, calls) = (stood.who(), stood.calls.join(" ← "));
+        page.row("", &format!("{who} ({}) stood in {calls}", stood.because));
+    }
+    if let Some(it) = &it.gave_up {
+        page.row("", &it.words());
+    }
+}
+
+/// One recovery in one line, with all there is to remark.
 pub(crate) fn recovery_words(it: &Recovery) -> String {
+    let mut parts = vec![outcome_words(it)];
+    parts.extend(it.notes.iter().cloned());
+    parts.join(" · ")
+}
+
+/// How a recovery went.
+pub(crate) fn outcome_words(it: &Recovery) -> String {
     let mut parts = Vec::new();
     let because = || it.because.clone().unwrap_or_default();
     match it.outcome {
@@ -225,7 +244,6 @@ pub(crate) fn recovery_words(it: &Recovery) -> String {
     {
         parts.push(format!("{} repeated", it.unit.count(repeated)));
     }
-    parts.extend(it.notes.iter().cloned());
     parts.join(" · ")
 }
 
@@ -260,6 +278,19 @@ fn recoveries(page: &mut Page, report: &Report) {
         }
         label = "";
     }
+}
+
+/// What each stretch of these recoveries is: `detect: until somebody noticed`.
+pub(crate) fn stretches(recoveries: &[Recovery]) -> Vec<String> {
+    let named = |name: &str| {
+        let mut parts = recoveries.iter().flat_map(|it| &it.segments);
+        parts.any(|part| part.name.split(" + ").any(|one| one == name))
+    };
+    STRETCHES
+        .iter()
+        .filter(|(_, name, _)| named(name))
+        .map(|(_, name, what)| format!("{name}: {what}"))
+        .collect()
 }
 
 fn expectations(page: &mut Page, report: &Report) {

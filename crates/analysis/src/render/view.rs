@@ -40,10 +40,17 @@ pub(super) struct Glyph {
     pub(super) at: String,
     /// Position in percent of the width.
     pub(super) left: String,
-    pub(super) number: String,
     pub(super) words: String,
     pub(super) seconds: String,
+}
+
+/// A mark as a row of a table.
+pub(super) struct MarkRow {
+    pub(super) seconds: String,
     pub(super) utc: String,
+    pub(super) mark: String,
+    pub(super) number: String,
+    pub(super) words: String,
 }
 
 pub(super) struct Tick {
@@ -66,6 +73,7 @@ pub(super) struct RecoveryRow {
     pub(super) number: String,
     pub(super) injection: String,
     pub(super) words: String,
+    pub(super) notes: Vec<String>,
     pub(super) total: String,
     pub(super) parts: Vec<BarPart>,
     pub(super) overlapped: String,
@@ -149,14 +157,16 @@ pub(super) fn holds(report: &Report) -> Vec<Stretch> {
     held.collect()
 }
 
+/// Kind, name, shape and look of each lane.
+const LANES: [(MarkKind, &str, &str, &str); 5] = [
+    (MarkKind::Held, "held", "‖", "holding"),
+    (MarkKind::Landed, "landed", "▼", "landed"),
+    (MarkKind::Detected, "detected", "◆", "detected"),
+    (MarkKind::Recovered, "recovered", "▲", "recovered"),
+    (MarkKind::Checkpoint, "checkpoint", "○", "saved"),
+];
+
 pub(super) fn lanes(report: &Report) -> Vec<Lane> {
-    let kinds = [
-        (MarkKind::Held, "held", "‖", "holding"),
-        (MarkKind::Landed, "landed", "▼", "landed"),
-        (MarkKind::Detected, "detected", "◆", "detected"),
-        (MarkKind::Recovered, "recovered", "▲", "recovered"),
-        (MarkKind::Checkpoint, "checkpoint", "○", "saved"),
-    ];
     let lane = |(kind, name, glyph, class)| Lane {
         name,
         glyph,
@@ -171,18 +181,36 @@ pub(super) fn lanes(report: &Report) -> Vec<Lane> {
                 Glyph {
                     at: format!("{at:.6}"),
                     left: format!("{:.3}", at * 100.0),
-                    number: number(report, mark.injection.as_ref()),
                     words: mark.words.clone(),
                     seconds: text::seconds(mark.t_ns),
-                    utc: mark.utc.clone(),
                 }
             })
             .collect(),
     };
-    kinds
+    LANES
         .into_iter()
         .map(lane)
         .filter(|lane| !lane.marks.is_empty())
+        .collect()
+}
+
+/// Marks in the order of time: the checkpoints, or all others.
+pub(super) fn marks(report: &Report, checkpoints: bool) -> Vec<MarkRow> {
+    let marks = report.timeline.marks.iter();
+    marks
+        .filter(|mark| (mark.kind == MarkKind::Checkpoint) == checkpoints)
+        .map(|mark| MarkRow {
+            seconds: text::seconds(mark.t_ns),
+            utc: mark.utc.clone(),
+            mark: LANES
+                .iter()
+                .find(|(kind, ..)| *kind == mark.kind)
+                .map_or(String::new(), |(_, name, glyph, _)| {
+                    format!("{glyph} {name}")
+                }),
+            number: number(report, mark.injection.as_ref()),
+            words: mark.words.clone(),
+        })
         .collect()
 }
 
@@ -253,7 +281,8 @@ pub(super) fn recoveries(report: &Report) -> Vec<RecoveryRow> {
         .map(|it| RecoveryRow {
             number: number(report, Some(&it.injection)),
             injection: it.injection.0.clone(),
-            words: text::recovery_words(it),
+            words: text::outcome_words(it),
+            notes: it.notes.clone(),
             total: num::duration(it.total_ns),
             parts: bar(
                 it.segments.iter().map(|part| {

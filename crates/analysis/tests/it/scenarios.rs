@@ -223,3 +223,63 @@ pub(crate) fn dropped() -> Run {
     }
     run
 }
+
+/// A rank is stopped; the other one waits, says where, and gives up; the job starts again.
+pub(crate) fn hung() -> Run {
+    let mut sim = Sim::new();
+    sim.reference();
+    sim.begin();
+    sim.train(10);
+    let stack = |inner: &str| {
+        format!(
+            "thread MainThread:\n  {inner}\n  call (/v/lib/python3.11/site-packages/torch/y.py:1)\n  step (/w/train.py:7) loss.backward()\nthread loader:\n  run (/w/loader.py:1)"
+        )
+    };
+    sim.training(Some(1), "stack", |it| {
+        it.because = Some("held in backward".into());
+        it.line = Some(stack(
+            "backward (/v/lib/python3.11/site-packages/torch/x.py:3)",
+        ));
+    });
+    let id = sim.begun("process-pause", Class::Lasting, Place::default());
+    sim.say(Body::Landed {
+        injection: id.clone(),
+        place: Place {
+            step: Some(11),
+            epoch: Some(3),
+            phase: Some("backward".into()),
+            rank: Some(1),
+        },
+        precision: Precision::NotAimed,
+        held_ns: None,
+        observations: vec![seen(
+            Presence::Present,
+            "state T (stopped) in /proc/4711/stat",
+        )],
+    });
+    sim.wait(5_000);
+    sim.training(Some(0), "stack", |it| {
+        it.because = Some("nothing happened for 5 s".into());
+        it.line = Some(stack(
+            "wait (/v/lib/python3.11/site-packages/torch/x.py:9) work.wait()",
+        ));
+    });
+    sim.wait(7_000);
+    sim.training(Some(0), "exit", |it| {
+        it.code = Some(1);
+        it.because = Some("RuntimeError: Timed out waiting 12000ms".into());
+    });
+    sim.notice();
+    sim.say(Body::Undone {
+        injection: id,
+        by: "agent".into(),
+        observations: vec![seen(Presence::Absent, "process 4711 is gone")],
+    });
+    sim.start_again();
+    sim.resume();
+    sim.train(STEPS);
+    sim.finish();
+    sim.end_workload(Some(0), None);
+    sim.close(Exit::Held);
+    sim.run()
+}

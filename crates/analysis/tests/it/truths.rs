@@ -6,7 +6,7 @@ use crate::sim::*;
 use squall_analysis::conclude;
 use squall_analysis::expect::Judgement;
 use squall_analysis::recovery::Outcome;
-use squall_model::event::{Body, Stage};
+use squall_model::event::{Body, Event, Stage};
 use squall_model::exit::Exit;
 use squall_model::experiment::{AtLeast, Expect, LostSteps, StepCount};
 use squall_model::units::{Percent, Span};
@@ -144,6 +144,36 @@ fn a_second_recovery_mark_that_is_missing_joins_its_neighbours() {
             "replay"
         ]
     );
+}
+
+#[test]
+fn a_job_that_gets_other_machines_tells_when_it_had_them() {
+    let mut run = held();
+    let torn = |event: &Event| matches!(&event.body, Body::Training { event, .. } if event.stage.as_deref() == Some("torn-down"));
+    let at = run.events.iter().position(torn).unwrap();
+    let mut placed = run.events[at].clone();
+    placed.t_ns += 250 * MS;
+    if let Body::Training { event, .. } = &mut placed.body {
+        event.stage = Some("rescheduled".into());
+    }
+    run.events.insert(at + 1, placed);
+    let report = conclude(&run);
+    let parts: Vec<(&str, u64)> = report.recoveries[0]
+        .segments
+        .iter()
+        .map(|part| (part.name.as_str(), part.duration_ns / MS))
+        .collect();
+    assert_eq!(
+        parts[..4],
+        [
+            ("detect", 160),
+            ("tear down", 40),
+            ("reschedule", 250),
+            ("start", 50)
+        ]
+    );
+    // The second recovery tells of no such moment.
+    assert_eq!(report.recoveries[1].segments[2].name, "start");
 }
 
 #[test]
