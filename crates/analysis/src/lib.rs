@@ -30,6 +30,7 @@ pub mod same_result;
 mod signals;
 mod steady;
 mod story;
+mod trajectory;
 pub mod verdict;
 mod words;
 

@@ -8,6 +8,7 @@ mod demo;
 mod ends;
 mod losses;
 mod refusals;
+mod repeats;
 
 use std::time::Duration;
 

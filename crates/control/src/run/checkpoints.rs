@@ -45,9 +45,20 @@ pub(super) fn read(
     (found, problems)
 }
 
-/// Paths that training events name, with their steps.
+/// Paths that training events name, with their steps. Of several reference runs the first is compared.
 fn saved(events: &[Event], reference: bool) -> BTreeMap<PathBuf, Option<u64>> {
-    let named = events.iter().filter_map(|event| match &event.body {
+    let mut starts = 0;
+    let of_first = events.iter().take_while(|event| {
+        starts += u32::from(matches!(
+            event.body,
+            Body::WorkloadStarted {
+                reference: true,
+                ..
+            }
+        ));
+        !reference || starts < 2
+    });
+    let named = of_first.filter_map(|event| match &event.body {
         Body::Training {
             reference: of,
             event,
