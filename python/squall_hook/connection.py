@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set, TypeVar
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple, TypeVar
 
 from . import identity, link, wire
 
@@ -62,6 +62,8 @@ class Hook:
         self._answers: Dict[str, Answer] = {}
         self._seq = 0
         self._queue: List[bytes] = []
+        # Phases that were passed and are not yet written as lines: time, kind, phase, step, epoch.
+        self._passed: List[Tuple[int, str, str, Optional[int], Optional[int]]] = []
         self._flushed_ns = 0
         self._dropped = 0
         # Counted apart, because whoever is interrupted may be just about to change the other counter.
@@ -79,7 +81,7 @@ class Hook:
     @property
     def said(self) -> int:
         """A number that changes whenever something is said."""
-        return self._seq + self._dropped + len(self._queue)
+        return self._seq + self._dropped + len(self._queue) + len(self._passed)
 
     @property
     def silent(self) -> bool:
@@ -107,6 +109,29 @@ class Hook:
         if self._state == SILENT:
             return False
         return self._guarded(self._send_event, False, kind, body, soon)
+
+    def passed(self, kind: str, phase: str, step: Optional[int], epoch: Optional[int], hold: bool = False) -> None:
+        """The begin or end of a phase: noted without the lock, and written with the next event. `hold`: its hold point."""
+        if self._state != LIVE:
+            return
+        now = time.monotonic_ns()
+        self._passed.append((now, kind, phase, step, epoch))
+        if now - self._flushed_ns >= QUEUE_NS or len(self._passed) >= QUEUE_MAX:
+            self._flushed_ns = now
+            self.flush()
+        if hold and self._may_hold(phase, step):
+            self.hold_point(phase, step, epoch)
+
+    def _may_hold(self, phase: str, step: Optional[int]) -> bool:
+        for arm in self._arms:
+            if arm.phase == phase and (arm.step is None or arm.step == step):
+                return True
+        at = self._link
+        try:
+            return at is not None and at.has_input()
+        except Exception:
+            # Another thread is looking.
+            return True
 
     def reach(
         self,
@@ -150,7 +175,7 @@ class Hook:
 
     def flush(self) -> None:
         """Sends what waits for the next event."""
-        if self._state == LIVE and self._queue:
+        if self._state == LIVE and (self._queue or self._passed):
             self._guarded(self._flush, False)
 
     def close(self) -> None:
@@ -250,19 +275,33 @@ class Hook:
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
-    def _send_event(self, kind: str, body: str, soon: bool = False) -> bool:
+    def _write(self, now: int, kind: str, body: str) -> bool:
         lost = 0
         if not self._queue:
             missed = self._missed
             self._dropped += missed - self._missed_told
             self._missed_told = missed
             self._lost_told = lost = self._dropped
-        now = time.monotonic_ns()
         data = wire.event_line(self._seq + len(self._queue) + 1, now, kind, body, lost)
         if len(data) > wire.LINE_MAX:
             self._dropped += 1
             return False
         self._queue.append(data)
+        return True
+
+    def _write_passed(self) -> None:
+        # Whoever adds to the list meanwhile does so at its end.
+        count = len(self._passed)
+        for now, kind, phase, step, epoch in self._passed[:count]:
+            self._write(now, kind, wire.place(phase, step, epoch))
+        del self._passed[:count]
+
+    def _send_event(self, kind: str, body: str, soon: bool = False) -> bool:
+        if self._passed:
+            self._write_passed()
+        now = time.monotonic_ns()
+        if not self._write(now, kind, body):
+            return False
         if soon and len(self._queue) < QUEUE_MAX and now - self._flushed_ns < QUEUE_NS:
             return True
         self._flushed_ns = now
@@ -274,6 +313,8 @@ class Hook:
 
     def _flush(self) -> bool:
         assert self._link is not None
+        if self._passed:
+            self._write_passed()
         lines, self._queue = self._queue, []
         if not lines:
             return True

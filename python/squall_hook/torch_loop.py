@@ -6,11 +6,12 @@ import contextlib
 import functools
 import weakref
 from collections import deque
+from math import isfinite
 from typing import Any, Callable, Optional
 
 from . import progress, report, requests, wire
 from .connection import hook
-from .torch_state import State, begin, end, is_training, models, place, quiet, quiet_end, remember, settle
+from .torch_state import Phase, State, begin, end, is_training, models, place, quiet, quiet_end, remember, settle
 from .wire import member
 
 PHASES = ("data-wait", "forward", "backward", "optimizer-step", "step-end", "epoch-end", "evaluation")
@@ -27,7 +28,11 @@ def before_step(optimizer: Any, *_: Any) -> None:
         State.counted = weakref.ref(optimizer)
     if optimizer is State.counted():
         settle()
-        State.step_body = begin("optimizer-step", *place())
+        try:
+            State.rate = optimizer.param_groups[0]["lr"]
+        except (AttributeError, LookupError, TypeError):
+            State.rate = None
+        State.step_phase = begin("optimizer-step", *place())
 
 
 @quiet
@@ -35,7 +40,7 @@ def after_step(optimizer: Any, *_: Any) -> None:
     if optimizer is not State.counted():
         return
     stop_looking()
-    end(State.step_body)
+    end(State.step_phase)
     step, epoch = place()
     samples, State.samples = State.samples, []
     State.steps_of_loader += 1
@@ -43,10 +48,20 @@ def after_step(optimizer: Any, *_: Any) -> None:
     if "step" in progress.told:
         return
     if samples and "samples" not in progress.told:
-        for part in wire.slices(samples, report.ROOM):
-            hook.event("sample-ids", member("epoch", epoch) + member("step", step) + member("ids", part), True)
+        for part in wire.listed("ids", samples, report.ROOM):
+            hook.event("sample-ids", f',"epoch":{epoch},"step":{step}{part}', True)
     progress.step = progress.counted = step
-    hook.reach("step-end", member("step", step) + member("epoch", epoch) + member("loss", State.loss), "step-end", step, epoch)
+    body = f',"step":{step},"epoch":{epoch}{_number("loss", State.loss)}{_number("local_loss", State.loss)}{_number("lr", State.rate)}'
+    hook.reach("step-end", body, "step-end", step, epoch)
+
+
+def _number(name: str, value: Any) -> str:
+    if type(value) is float and isfinite(value):
+        return f',"{name}":{value!r}'
+    if value is None or hasattr(value, "device") and value.device.type != "cpu":
+        # On another device the value would have to be waited for.
+        return ""
+    return member(name, value)
 
 
 # -- forward ---------------------------------------------------------------------------------------------------------
@@ -102,25 +117,30 @@ def _before_forward(module: Any, args: Any) -> None:
     if _counts(module):
         settle()
         State.forward = module
-        State.forward_body = begin("forward", *place())
+        State.forward_phase = begin("forward", *place())
 
 
 @quiet
 def _after_forward(module: Any, args: Any, result: Any) -> None:
     if State.forward is module:
         State.forward = None
-        end(State.forward_body)
+        end(State.forward_phase)
 
 
 # -- backward --------------------------------------------------------------------------------------------------------
 
 
 @quiet
-def _before_backward(args: Any, keywords: Any) -> str:
+def _before_backward(args: Any, keywords: Any) -> Optional[Phase]:
     of = args[0] if args else keywords.get("tensors")
-    # On another device the value would have to be waited for.
-    known = hasattr(of, "numel") and of.numel() == 1 and of.device.type == "cpu"
-    State.loss = float(of.item()) if known else None
+    State.loss = None
+    try:
+        # On another device the value would have to be waited for.
+        if of.is_cpu:
+            State.loss = float(of.item())
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        # More than one value: no loss.
+        pass
     return begin("backward", *place())
 
 
@@ -131,9 +151,9 @@ def backward(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(*args, **keywords)
         State.backward = True
         try:
-            body = _before_backward(args, keywords)
+            at = _before_backward(args, keywords)
             result = original(*args, **keywords)
-            quiet_end(body)
+            quiet_end(at)
             return result
         finally:
             State.backward = False
@@ -145,12 +165,16 @@ def backward(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @quiet
-def _before_next(iterator: Any) -> Optional[str]:
+def _before_next(iterator: Any) -> Optional[Phase]:
     settle()
     if not is_training():
         return None
     try:
-        if iterator._num_yielded >= len(iterator):
+        known = iterator.__dict__
+        batches = known.get("_squall_batches")
+        if batches is None:
+            batches = known["_squall_batches"] = len(iterator)
+        if iterator._num_yielded >= batches:
             # There is nothing left to wait for.
             return None
     except (AttributeError, TypeError):
@@ -159,8 +183,8 @@ def _before_next(iterator: Any) -> Optional[str]:
 
 
 @quiet
-def _after_next(iterator: Any, body: Optional[str]) -> None:
-    end(body)
+def _after_next(iterator: Any, at: Optional[Phase]) -> None:
+    end(at)
     given = iterator.__dict__.get("_squall_indices")
     indices = given.popleft() if given else None
     if not is_training():
@@ -174,8 +198,8 @@ def _after_next(iterator: Any, body: Optional[str]) -> None:
 
 
 @quiet
-def _exhausted(iterator: Any, body: Optional[str]) -> None:
-    end(body)
+def _exhausted(iterator: Any, at: Optional[Phase]) -> None:
+    end(at)
     iterator.__dict__.pop("_squall_indices", None)
     if State.loader() is iterator:
         State.loader = lambda: None
@@ -196,13 +220,13 @@ def end_epoch() -> None:
 def next_batch(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def __next__(self: Any) -> Any:
-        body = _before_next(self)
+        at = _before_next(self)
         try:
             data = original(self)
         except StopIteration:
-            _exhausted(self, body)
+            _exhausted(self, at)
             raise
-        _after_next(self, body)
+        _after_next(self, at)
         return data
 
     return __next__

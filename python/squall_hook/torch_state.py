@@ -9,7 +9,9 @@ from typing import Any, Callable, List, Optional, Tuple
 
 from . import patches, progress
 from .connection import hook
-from .wire import member
+
+# A phase's name with the step and epoch it is in.
+Phase = Tuple[str, Optional[int], Optional[int]]
 
 
 class State:
@@ -26,12 +28,14 @@ class State:
     counted: Callable[[], Any] = lambda: None
     # Whether a step was made in this process.
     began = False
-    step_body = ""
+    step_phase: Optional[Phase] = None
     forward: Any = None
-    forward_body = ""
+    forward_phase: Optional[Phase] = None
     backward = False
     loss: Optional[float] = None
-    evaluating: Optional[Tuple[Callable[[], Any], str]] = None
+    # The learning rate of the first group of parameters, as the script left it: a number, or a tensor.
+    rate: Any = None
+    evaluating: Optional[Tuple[Callable[[], Any], Optional[Phase]]] = None
     # The iterator that last gave a batch to training, and the steps made since its first.
     loader: Callable[[], Any] = lambda: None
     steps_of_loader = 0
@@ -79,18 +83,17 @@ def place() -> Tuple[int, int]:
     return (progress.step or 0) + 1, epoch
 
 
-def begin(phase: str, step: Optional[int], epoch: Optional[int]) -> str:
+def begin(phase: str, step: Optional[int], epoch: Optional[int]) -> Optional[Phase]:
     """A phase begins: event and hold point. Returns what `end` wants."""
     if "phase" in progress.told:
-        return ""
-    body = member("phase", phase) + member("step", step) + member("epoch", epoch)
-    hook.reach("phase-begin", body, phase, step, epoch, True)
-    return body
+        return None
+    hook.passed("phase-begin", phase, step, epoch, True)
+    return phase, step, epoch
 
 
-def end(body: Optional[str]) -> None:
-    if body:
-        hook.event("phase-end", body, True)
+def end(at: Optional[Phase]) -> None:
+    if at is not None:
+        hook.passed("phase-end", *at)
 
 
 quiet_end = quiet(end)

@@ -57,6 +57,19 @@ class Cases(Case):
         self.assertEqual(ids, [[0, 1], [2, 3]])
         self.assertTrue(all(isinstance(e["loss"], float) for e in events if e["kind"] == "step-end"))
 
+    def test_what_names_a_mistake_is_told_of_each_step(self):
+        text = "def slower():\n    optimizer.param_groups[0]['lr'] /= 2\ntrain(DataLoader([1, 2, 3], 1), slower)"
+        agent, _ = self.see(text)
+        steps = [e for e in agent.events() if e["kind"] == "step-end"]
+        self.assertEqual([e["lr"] for e in steps], [0.1, 0.05, 0.025])
+        self.assertTrue(all(e["local_loss"] == e["loss"] for e in steps))
+
+    def test_a_step_without_a_loss_has_none(self):
+        agent, (_, err) = self.see("it = iter(DataLoader([1], 1)); next(it)\noptimizer.step()")
+        (step,) = [e for e in agent.events() if e["kind"] == "step-end"]
+        self.assertEqual(err, "")
+        self.assertFalse({"loss", "local_loss"} & set(step))
+
     def test_offered_phases_and_the_refused_one(self):
         agent, _ = self.see("train(DataLoader([1], 1))")
         phases = agent.peers[-1].hello["phases"]

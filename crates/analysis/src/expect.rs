@@ -92,6 +92,7 @@ impl Findings<'_> {
                         "the same parameters at the end as the reference run"
                     }
                     ResultKind::Samples => "each sample used as often as in the reference run",
+                    ResultKind::Trajectory => "losses within the spread of undisturbed repeats",
                 };
                 judged("same-result", by.into(), self.same(same.by))
             }
@@ -179,19 +180,24 @@ impl Findings<'_> {
         let name = match by {
             ResultKind::FinalParameters => "bit-equal",
             ResultKind::Samples => "samples",
+            ResultKind::Trajectory => "trajectory",
         };
         let Some(rung) = self.same.rungs.iter().find(|it| it.name == name) else {
             return inconclusive(self.same.sentence.clone());
         };
-        if self.same.decided_by.is_none() && rung.sameness == Sameness::Different {
+        // Training that is not reproducible: what decided, if anything, is the spread of its repeats.
+        let overruled = self.same.sameness != Sameness::Different;
+        if overruled && rung.sameness == Sameness::Different {
             return inconclusive(self.same.sentence.clone());
         }
         match rung.sameness {
             Sameness::Same => held(rung.evidence.clone()),
             Sameness::Different => deviated(rung.evidence.clone()),
-            // The samples asked about a proof of equal bits covers; the reverse it does not.
+            // What a weaker rung asks a proof of equal bits covers; the reverse it does not.
             Sameness::NotMeasured
-                if by == ResultKind::Samples && self.same.sameness == Sameness::Same =>
+                if by != ResultKind::FinalParameters
+                    && self.same.decided_by.as_deref() == Some("bit-equal")
+                    && self.same.sameness == Sameness::Same =>
             {
                 held(self.same.sentence.clone())
             }

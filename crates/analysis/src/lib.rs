@@ -31,6 +31,7 @@ pub mod sieve;
 mod signals;
 mod steady;
 mod story;
+mod trajectory;
 pub mod verdict;
 mod words;
 

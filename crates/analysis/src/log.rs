@@ -107,6 +107,8 @@ pub(crate) struct Log<'a> {
     pub(crate) end_ns: u64,
     pub(crate) work: Work<'a>,
     pub(crate) reference: Work<'a>,
+    /// Further undisturbed runs, in order.
+    pub(crate) repeats: Vec<Work<'a>>,
     pub(crate) injections: Vec<Injected<'a>>,
     pub(crate) rules: BTreeMap<RuleId, Rule<'a>>,
     pub(crate) stages: Vec<(u64, Stage)>,
@@ -131,6 +133,7 @@ impl<'a> Log<'a> {
         }
         log.work.prefer_hook();
         log.reference.prefer_hook();
+        log.repeats.iter_mut().for_each(Work::prefer_hook);
         log
     }
 
@@ -208,6 +211,10 @@ impl<'a> Log<'a> {
     fn take_work(&mut self, t_ns: u64, body: &'a Body) {
         match body {
             Body::WorkloadStarted { reference, .. } => {
+                // Undisturbed runs come one after the other, and all that is told of one belongs to the last that began.
+                if *reference && self.reference.started_ns.is_some() {
+                    self.repeats.push(Work::default());
+                }
                 self.work_of(*reference).started_ns.get_or_insert(t_ns);
             }
             Body::WorkloadEnded {
@@ -315,10 +322,10 @@ impl<'a> Log<'a> {
     }
 
     fn work_of(&mut self, reference: bool) -> &mut Work<'a> {
-        if reference {
-            &mut self.reference
-        } else {
-            &mut self.work
+        match self.repeats.last_mut() {
+            Some(repeat) if reference => repeat,
+            None if reference => &mut self.reference,
+            _ => &mut self.work,
         }
     }
 

@@ -6,6 +6,7 @@ use crate::log::{Log, Work};
 use crate::num;
 use crate::run::{Checkpoint, Run};
 use crate::same_result::{Rung, Sameness, dropped, rung};
+use crate::trajectory::{self, Curve};
 use std::collections::BTreeMap;
 
 /// What a rung says that compared whole files.
@@ -55,6 +56,9 @@ impl Pair<'_> {
                 ),
             ),
             _ if mine.digest.is_empty() || theirs.digest.is_empty() => missing("a digest is empty"),
+            _ if mine.digest != theirs.digest && self.repeats_disagree(&theirs.digest) => missing(
+                "the undisturbed repeats end with different parameters themselves, so this training is not reproducible bit for bit",
+            ),
             _ if mine.digest == theirs.digest => decide(
                 Sameness::Same,
                 format!(
@@ -77,7 +81,22 @@ impl Pair<'_> {
     /// Digest of the final parameters: by the hook, else of the newest checkpoint that was understood.
     /// `Err`: ranks of one run disagree.
     fn parameters(&self, reference: bool) -> Result<Option<Final>, String> {
-        let work = self.work(reference);
+        Ok(match self.told(self.work(reference))? {
+            Some(found) => Some(found),
+            None => self.newest(reference, |it| it.parameters.clone()),
+        })
+    }
+
+    /// Whether another undisturbed run ended with other parameters than the first.
+    fn repeats_disagree(&self, first: &str) -> bool {
+        let told = self.log.repeats.iter().map(|it| self.told(it));
+        told.flatten()
+            .flatten()
+            .any(|it| !it.digest.is_empty() && it.digest != first)
+    }
+
+    /// What ranks said at the end.
+    fn told(&self, work: &Work<'_>) -> Result<Option<Final>, String> {
         let mut by_rank: BTreeMap<Option<u32>, Final> = BTreeMap::new();
         for seen in &work.training {
             if let ("final-parameters", Some(digest)) =
@@ -98,7 +117,7 @@ impl Pair<'_> {
         }
         let mut ranks = by_rank.into_iter();
         let Some((rank, first)) = ranks.next() else {
-            return Ok(self.newest(reference, |it| it.parameters.clone()));
+            return Ok(None);
         };
         if let Some((other, _)) = ranks.find(|(_, it)| it.digest != first.digest) {
             let name =
@@ -107,10 +126,10 @@ impl Pair<'_> {
                 "{} and {} of {} ended with different parameters",
                 name(rank),
                 name(other),
-                if reference {
-                    "the reference run"
-                } else {
+                if std::ptr::eq(work, &self.log.work) {
                     "the run"
+                } else {
+                    "the reference run"
                 }
             ));
         }
@@ -252,6 +271,9 @@ impl Pair<'_> {
     }
 
     pub(crate) fn trajectory(&self) -> Rung {
+        if !self.log.repeats.is_empty() {
+            return self.among_repeats();
+        }
         let comparison = match (self.losses(false), self.losses(true)) {
             (Some(mine), Some(theirs)) => compare_losses(&mine, &theirs),
             _ => "no losses were reported".into(),
@@ -260,9 +282,58 @@ impl Pair<'_> {
             "trajectory",
             Sameness::NotMeasured,
             format!(
-                "it takes at least 3 undisturbed repeats, and there is 1 reference; {comparison}"
+                "it takes at least {} undisturbed repeats, and there is 1 reference; {comparison}",
+                trajectory::REPEATS
             ),
         )
+    }
+
+    /// The run's losses among those of the repeats that came to a good end.
+    fn among_repeats(&self) -> Rung {
+        let decide = |sameness, evidence| rung("trajectory", sameness, evidence);
+        let not = |why: String| decide(Sameness::NotMeasured, why);
+        let Some(lineage) = self.lineage else {
+            return not("no completed steps were seen".into());
+        };
+        let mut curves: Vec<Curve> = Vec::new();
+        let mut lengths = Vec::new();
+        for work in std::iter::once(&self.log.reference).chain(&self.log.repeats) {
+            let good = work.ended.is_some_and(|ended| ended.exit == Some(0));
+            let Some(repeat) = Lineage::of(work).filter(|it| good && it.problem.is_none()) else {
+                continue;
+            };
+            if let Some(losses) = losses(work, &repeat) {
+                lengths.push(repeat.attempts.last().and_then(Attempt::completed));
+                curves.push(curve(&losses));
+            }
+        }
+        let asked = self.log.repeats.len() + 1;
+        if curves.len() < trajectory::REPEATS {
+            return not(format!(
+                "it takes at least {} undisturbed repeats; of {asked}, {} ended well and told {} losses",
+                trajectory::REPEATS,
+                curves.len(),
+                if curves.len() == 1 { "its" } else { "their" }
+            ));
+        }
+        if let Some(problem) = &lineage.problem {
+            return not(problem.clone());
+        }
+        let Some(mine) = losses(&self.log.work, lineage) else {
+            return not("the run told no losses".into());
+        };
+        let end = lineage.attempts.last().and_then(Attempt::completed);
+        if let Some(longest) = lengths.into_iter().flatten().max()
+            && end.is_none_or(|end| end < longest)
+        {
+            return not(format!(
+                "the run ended after {}, the repeats after {}",
+                lineage.unit.count(end.unwrap_or(0)),
+                lineage.unit.count(longest)
+            ));
+        }
+        let compared = trajectory::compare(&curve(&mine), &curves);
+        decide(compared.sameness, compared.words)
     }
 
     fn losses(&self, reference: bool) -> Option<Losses> {
@@ -271,19 +342,7 @@ impl Pair<'_> {
         } else {
             self.lineage
         }?;
-        let work = self.work(reference);
-        let mut losses = Losses::new();
-        let mut rank = None;
-        for (attempt, of, index) in lineage.rank_events() {
-            let seen = &work.training[index];
-            let (Some(step), Some(loss)) = (lineage.unit.completed(seen), seen.event.loss) else {
-                continue;
-            };
-            if lineage.keeps(attempt, step) && *rank.get_or_insert(of) == of {
-                losses.insert(step, (loss, seen.t_ns));
-            }
-        }
-        (!losses.is_empty()).then_some(losses)
+        losses(self.work(reference), lineage)
     }
 
     fn first_other_loss(&self) -> String {
@@ -318,6 +377,28 @@ impl Pair<'_> {
             &self.log.work
         }
     }
+}
+
+fn losses(work: &Work<'_>, lineage: &Lineage) -> Option<Losses> {
+    let mut losses = Losses::new();
+    let mut rank = None;
+    for (attempt, of, index) in lineage.rank_events() {
+        let seen = &work.training[index];
+        let (Some(step), Some(loss)) = (lineage.unit.completed(seen), seen.event.loss) else {
+            continue;
+        };
+        if lineage.keeps(attempt, step) && *rank.get_or_insert(of) == of {
+            losses.insert(step, (loss, seen.t_ns));
+        }
+    }
+    (!losses.is_empty()).then_some(losses)
+}
+
+fn curve(losses: &Losses) -> Curve {
+    losses
+        .iter()
+        .map(|(step, (loss, _))| (*step, *loss))
+        .collect()
 }
 
 fn first_other(mine: &Losses, theirs: &Losses) -> Option<u64> {

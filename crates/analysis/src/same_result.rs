@@ -5,7 +5,8 @@
 //!   and restarts.
 //! - *trajectory*: losses stay within k·σ of at least three undisturbed repeats.
 //!
-//! The highest rung that is proved or disproved decides; a rung that cannot be decided says why. Without a reference
+//! Equal bits decide at once; otherwise a rung that is disproved does, and then the highest that is proved. A rung that
+//! cannot be decided says why. Without a reference
 //! the answer is 'not measured', never 'same'. Where the losses part before anything was injected, training is not
 //! reproducible and a difference is nobody's proof.
 
@@ -84,12 +85,11 @@ pub(crate) fn same_result(
         return without(why);
     }
     let rungs = vec![pair.bits(), pair.samples(), pair.trajectory()];
-    let decided = rungs
-        .iter()
-        .find(|rung| rung.sameness != Sameness::NotMeasured);
-    let sameness = decided.map_or(Sameness::NotMeasured, |rung| rung.sameness);
-    if sameness == Sameness::Different
-        && let Some(step) = pair.apart_before_any_fault()
+    let apart = pair.apart_before_any_fault();
+    let decided = decide(&rungs, apart);
+    if decided.is_none()
+        && let Some(step) = apart
+        && rungs.iter().any(|it| it.sameness == Sameness::Different)
     {
         return SameResult {
             rungs,
@@ -99,6 +99,7 @@ pub(crate) fn same_result(
             ))
         };
     }
+    let sameness = decided.map_or(Sameness::NotMeasured, |rung| rung.sameness);
     let sentence = match decided {
         Some(rung) => format!("{}: {}", word(sameness), rung.evidence),
         None => "not measured: no rung of the comparison could be decided".into(),
@@ -108,6 +109,28 @@ pub(crate) fn same_result(
         decided_by: decided.map(|rung| rung.name.clone()),
         sentence,
         rungs,
+    }
+}
+
+/// The rung that decides. Where training parts by itself before any fault, equal bits and equal samples cannot be asked
+/// for; the spread of repeats can.
+fn decide(rungs: &[Rung], apart: Option<u64>) -> Option<&Rung> {
+    let says = |name: &str, sameness| {
+        let mut all = rungs.iter();
+        all.find(|it| it.name == name && it.sameness == sameness)
+    };
+    let of = |sameness| rungs.iter().find(|it| it.sameness == sameness);
+    if let Some(equal) = says("bit-equal", Sameness::Same) {
+        return Some(equal);
+    }
+    if apart.is_none() {
+        return of(Sameness::Different).or_else(|| of(Sameness::Same));
+    }
+    let trajectory = says("trajectory", Sameness::Different);
+    match (trajectory, of(Sameness::Different)) {
+        (Some(left), _) => Some(left),
+        (None, Some(_)) => says("trajectory", Sameness::Same),
+        (None, None) => of(Sameness::Same),
     }
 }
 

@@ -336,6 +336,7 @@ fn survived(findings: &Findings<'_>) -> String {
             Some("bit-equal") => {
                 " and ended with the same parameters as the undisturbed run, bit for bit"
             }
+            Some("trajectory") => " and its losses stayed within the spread of undisturbed repeats",
             _ => " and used each sample as often as the undisturbed run did",
         };
     } else if findings.log.work.ended.is_some_and(|it| it.exit == Some(0)) {

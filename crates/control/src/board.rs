@@ -27,6 +27,8 @@ pub struct Progress {
 pub struct Workload {
     /// It runs the undisturbed reference.
     pub reference: bool,
+    /// How many were started in this run, this one included.
+    pub starts: u32,
     /// Its first process.
     pub process: Option<ProcessIdentity>,
     /// When it was started, since the run's start.
@@ -106,8 +108,10 @@ impl Board {
                 out,
                 ..
             } => {
+                let before = slot.as_ref().map_or(0, |workload| workload.starts);
                 *slot = Some(Workload {
                     reference: *reference,
+                    starts: before + 1,
                     process: process.clone(),
                     started_ns: event.t_ns,
                     out: PathBuf::from(out),

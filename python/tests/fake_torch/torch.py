@@ -30,6 +30,7 @@ class _Handle:
 
 class Tensor:
     device = SimpleNamespace(type="cpu")
+    is_cpu = True
 
     def __init__(self, value):
         self.value = value
@@ -98,7 +99,8 @@ class Linear(Module):
 
 
 class SGD:
-    def __init__(self, *_, **__):
+    def __init__(self, *_, lr=0.1, **__):
+        self.param_groups = [{"lr": lr}]
         self.steps = 0
 
     def zero_grad(self):

@@ -9,6 +9,7 @@ mod ends;
 mod losses;
 mod own_network;
 mod refusals;
+mod repeats;
 
 use std::time::Duration;
 

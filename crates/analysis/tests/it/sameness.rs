@@ -4,10 +4,12 @@ use crate::runs::*;
 use crate::scenarios::*;
 use crate::sim::*;
 use squall_analysis::conclude;
+use squall_analysis::expect::Judgement;
 use squall_analysis::run::{Checkpoint, Run};
 use squall_analysis::same_result::Sameness;
-use squall_model::event::Body;
+use squall_model::event::{Body, Precision};
 use squall_model::exit::Exit;
+use squall_model::experiment::{Expect, Reference, ResultKind, SameResult};
 
 #[test]
 fn without_a_reference_the_result_is_never_the_same() {
@@ -71,6 +73,93 @@ fn training_that_is_not_reproducible_is_not_blamed_on_the_fault() {
     assert_eq!(report.same_result.sameness, Sameness::NotMeasured);
     assert!(report.same_result.sentence.contains("not reproducible"));
     assert_eq!(report.verdict.exit, Exit::Inconclusive);
+}
+
+/// Four undisturbed runs and a disturbed one, each with its own noise on the loss, and other parameters at each end.
+fn not_reproducible(bug: Bug) -> Run {
+    let mut sim = Sim::new();
+    sim.sample_ids = false;
+    for _ in 0..4 {
+        sim.reference();
+    }
+    sim.bug = bug;
+    let mut run = three_kills(sim, Precision::Held).run();
+    let mut work = 0u64;
+    for event in &mut run.events {
+        match &mut event.body {
+            Body::WorkloadStarted { .. } => work += 1,
+            Body::Training { event, .. } => {
+                let step = event.step.unwrap_or(0);
+                // Replayed steps have the noise of their step, like the replay of a real run has that of its data.
+                let noise = (work * 7919 + step * 104_729) % 1000;
+                if let Some(loss) = &mut event.loss {
+                    *loss += noise as f64 * 1e-5;
+                }
+                if let Some(digest) = &mut event.digest {
+                    *digest = format!("{work:064x}");
+                }
+            }
+            _ => {}
+        }
+    }
+    run.ask.expect.push(Expect::SameResult(SameResult {
+        reference: Reference::Reference,
+        by: ResultKind::Trajectory,
+    }));
+    run
+}
+
+#[test]
+fn training_that_is_not_reproducible_is_judged_by_the_spread_of_its_repeats() {
+    let clean = conclude(&not_reproducible(Bug::None));
+    assert_eq!(
+        clean.same_result.sameness,
+        Sameness::Same,
+        "{}",
+        clean.same_result.sentence
+    );
+    assert_eq!(clean.same_result.decided_by.as_deref(), Some("trajectory"));
+    assert_eq!(
+        clean.same_result.rungs[0].sameness,
+        Sameness::NotMeasured,
+        "{}",
+        clean.same_result.rungs[0].evidence
+    );
+    let judged = |report: &squall_analysis::report::Report| {
+        let mut all = report.expectations.iter().rev();
+        let one = all.find(|it| it.key == "same-result").unwrap();
+        (one.judgement, one.measured.clone())
+    };
+    assert_eq!(judged(&clean).0, Judgement::Held, "{}", judged(&clean).1);
+    let lost = conclude(&not_reproducible(Bug::Optimizer));
+    assert_eq!(
+        lost.same_result.decided_by.as_deref(),
+        Some("trajectory"),
+        "{}",
+        lost.same_result.sentence
+    );
+    assert_eq!(lost.same_result.sameness, Sameness::Different);
+    assert_eq!(judged(&lost).0, Judgement::Deviated, "{}", judged(&lost).1);
+}
+
+#[test]
+fn two_repeats_are_too_few_for_a_spread() {
+    let mut run = not_reproducible(Bug::Optimizer);
+    let starts = run.events.iter().enumerate().filter(|(_, event)| {
+        matches!(
+            event.body,
+            Body::WorkloadStarted {
+                reference: true,
+                ..
+            }
+        )
+    });
+    let starts: Vec<usize> = starts.map(|(at, _)| at).collect();
+    run.events.drain(starts[1]..starts[3]);
+    let report = conclude(&run);
+    assert_eq!(report.same_result.sameness, Sameness::NotMeasured);
+    let evidence = &report.same_result.rungs[2].evidence;
+    assert!(evidence.contains("at least 3"), "{evidence}");
 }
 
 fn with_files(mine: (&str, Option<&str>), theirs: (&str, Option<&str>)) -> Run {

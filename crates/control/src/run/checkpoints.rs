@@ -18,18 +18,27 @@ const EXTENSIONS: [&str; 6] = ["safetensors", "pt", "pth", "ckpt", "bin", "npz"]
 
 /// Checkpoints that training events name, with their steps, of the disturbed run and of the reference.
 #[derive(Debug, Default)]
-pub(super) struct Named([BTreeMap<PathBuf, Option<u64>>; 2]);
+pub(super) struct Named {
+    /// Of the disturbed run, and of the first reference: of several the first is compared.
+    paths: [BTreeMap<PathBuf, Option<u64>>; 2],
+    references: u32,
+}
 
 impl Named {
     /// Looks at the next event of the log.
     pub(super) fn see(&mut self, event: &Event) {
-        if let Body::Training {
-            reference, event, ..
-        } = &event.body
-            && event.kind == "checkpoint-renamed"
-            && let Some(path) = &event.path
-        {
-            self.0[usize::from(*reference)].insert(PathBuf::from(path), event.step);
+        match &event.body {
+            Body::WorkloadStarted {
+                reference: true, ..
+            } => self.references += 1,
+            Body::Training {
+                reference, event, ..
+            } if event.kind == "checkpoint-renamed" && !(*reference && self.references > 1) => {
+                if let Some(path) = &event.path {
+                    self.paths[usize::from(*reference)].insert(PathBuf::from(path), event.step);
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -38,7 +47,7 @@ impl Named {
 pub(super) fn read(named: &Named, out: &Path, reference: &Path) -> (Vec<Checkpoint>, Vec<String>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for (folder, is_reference) in [(out, false), (reference, true)] {
-        let steps = &named.0[usize::from(is_reference)];
+        let steps = &named.paths[usize::from(is_reference)];
         for path in candidates(folder, steps) {
             let step = steps.get(&path).copied().flatten();
             match one(&path) {

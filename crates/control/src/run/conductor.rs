@@ -356,7 +356,7 @@ impl Conductor<'_> {
         Context {
             board: self.board.clone(),
             out: self.folder.out(),
-            log: self.folder.log(false),
+            log: self.folder.log(None),
             cancel: Arc::new(AtomicBool::new(false)),
         }
     }

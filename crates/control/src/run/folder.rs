@@ -31,18 +31,33 @@ impl RunFolder {
         self.path.join("out")
     }
 
-    /// The same for the reference run.
+    /// The same for the first reference run.
     pub fn reference(&self) -> PathBuf {
         self.path.join("reference")
     }
 
-    /// The workload's output.
-    pub fn log(&self, reference: bool) -> PathBuf {
-        let name = if reference {
-            "reference.log"
-        } else {
-            "workload.log"
+    /// The same for the disturbed run, or for the reference run of this number, from 1. It is made if it is not there.
+    pub(super) fn out_of(&self, undisturbed: Option<u32>) -> io::Result<PathBuf> {
+        let path = match undisturbed {
+            None => self.out(),
+            Some(number) => self.path.join(numbered("reference", number)),
         };
-        self.path.join("logs").join(name)
+        squall_faults::state_dir::create_private(&path)?;
+        Ok(path)
+    }
+
+    /// The workload's output.
+    pub fn log(&self, undisturbed: Option<u32>) -> PathBuf {
+        let name = undisturbed.map_or("workload".into(), |number| numbered("reference", number));
+        self.path.join("logs").join(name + ".log")
+    }
+}
+
+/// The first of many has no number.
+fn numbered(name: &str, number: u32) -> String {
+    if number == 1 {
+        name.to_owned()
+    } else {
+        format!("{name}-{number}")
     }
 }

@@ -83,8 +83,8 @@ pub struct Owned {
     pub directory: PathBuf,
     /// It is a training job.
     pub training: bool,
-    /// It is also run undisturbed, first.
-    pub reference: bool,
+    /// How often it is run undisturbed, first.
+    pub references: u32,
     /// Log patterns that become training events.
     pub patterns: Vec<LogPattern>,
     /// Epochs of the whole job, when the file tells.
@@ -214,7 +214,7 @@ fn owned(workload: &Workload, folder: &Path) -> Owned {
             env: training.env.clone(),
             directory: directory(&training.directory),
             training: true,
-            reference: training.reference,
+            references: training.undisturbed(),
             patterns: training.events.clone(),
             epochs: training.epochs,
             checkpoint_interval: training.checkpoint_interval,

@@ -24,11 +24,11 @@ impl Conductor<'_> {
             return;
         }
         if let Some(owned) = &self.script.workload {
-            if owned.reference && !self.reference(owned) {
+            if owned.references > 0 && !self.references(owned) {
                 return;
             }
             self.stage(Stage::Start);
-            if !self.start_workload(owned, false) {
+            if !self.start_workload(owned, None) {
                 return;
             }
         }
@@ -78,10 +78,14 @@ impl Conductor<'_> {
         }
     }
 
-    /// Runs the workload undisturbed to its end.
-    fn reference(&mut self, owned: &Owned) -> bool {
+    /// Runs the workload undisturbed to its end, as often as was asked.
+    fn references(&mut self, owned: &Owned) -> bool {
         self.stage(Stage::Reference);
-        if !self.start_workload(owned, true) {
+        (1..=owned.references).all(|number| self.reference(owned, number))
+    }
+
+    fn reference(&mut self, owned: &Owned, number: u32) -> bool {
+        if !self.start_workload(owned, Some(number)) {
             return false;
         }
         let limit = self.script.time_limit;
@@ -100,12 +104,17 @@ impl Conductor<'_> {
         true
     }
 
-    /// Starts the workload and waits until it runs.
-    fn start_workload(&mut self, owned: &Owned, reference: bool) -> bool {
-        let out = if reference {
-            self.folder.reference()
-        } else {
-            self.folder.out()
+    /// Starts the workload, or its reference run of this number, and waits until it runs.
+    fn start_workload(&mut self, owned: &Owned, undisturbed: Option<u32>) -> bool {
+        let out = match self.folder.out_of(undisturbed) {
+            Ok(out) => out,
+            Err(error) => {
+                self.note(format!(
+                    "the workload's folder could not be made, because {error}"
+                ));
+                self.halt(Halt::Unmet);
+                return false;
+            }
         };
         let argv = match argv(&owned.run, &out.to_string_lossy()) {
             Ok(argv) => argv,
@@ -127,17 +136,15 @@ impl Conductor<'_> {
                 .collect(),
             directory: owned.directory.clone(),
             out,
-            reference,
-            log: self.folder.log(reference),
+            reference: undisturbed.is_some(),
+            log: self.folder.log(undisturbed),
             patterns: owned.patterns.clone(),
             hook: owned.training,
             private: owned.private,
         };
-        let seen = |it: &Self| {
-            it.board
-                .of_workload(|workload| workload.reference == reference)
-                .unwrap_or(false)
-        };
+        let starts = |it: &Self| it.board.of_workload(|workload| workload.starts);
+        let before = starts(self).unwrap_or(0);
+        let seen = |it: &Self| starts(it).is_some_and(|now| now > before);
         if !self.say(&ToAgent::StartWorkload(spec)) {
             return false;
         }

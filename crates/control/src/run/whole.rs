@@ -237,7 +237,7 @@ pub(super) fn ask(script: &Script, ranks: u64) -> Ask {
         reference: script
             .workload
             .as_ref()
-            .is_some_and(|owned| owned.reference),
+            .is_some_and(|owned| owned.references > 0),
         checkpoint_interval: script
             .workload
             .as_ref()

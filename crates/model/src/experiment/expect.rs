@@ -51,6 +51,8 @@ pub enum ResultKind {
     FinalParameters,
     /// Each sample exactly once per epoch across restarts.
     Samples,
+    /// The losses within the spread of at least three undisturbed repeats (`references: 3`), for training that is not reproducible bit for bit.
+    Trajectory,
 }
 
 /// Steps that had to be repeated.

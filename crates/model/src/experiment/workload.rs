@@ -23,6 +23,10 @@ pub struct Training {
     /// Also run it undisturbed first, for comparison.
     #[serde(default)]
     pub reference: bool,
+    /// How often it is run undisturbed, 1 to 20. 1 with `reference: true`. From 3 on the spread of their losses is known, and with it whether training that is not reproducible bit for bit stayed on course.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20))]
+    pub references: Option<u32>,
     /// Environment variables beside the inherited ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -38,6 +42,13 @@ pub struct Training {
     /// Steps between two checkpoints, when no event tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_interval: Option<u64>,
+}
+
+impl Training {
+    /// How often it is run undisturbed.
+    pub fn undisturbed(&self) -> u32 {
+        self.references.unwrap_or(u32::from(self.reference))
+    }
 }
 
 /// Any other command.

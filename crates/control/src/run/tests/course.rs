@@ -114,7 +114,7 @@ fn what_lasts_when_the_workload_ends_is_undone_before_the_recovery() {
 fn the_reference_run_comes_first_and_teaches_the_last_epoch() {
     let mut script = script();
     if let Some(owned) = &mut script.workload {
-        owned.reference = true;
+        owned.references = 1;
     }
     let outcome = play(script, well_behaved(kills));
     assert_eq!(
@@ -132,6 +132,52 @@ fn the_reference_run_comes_first_and_teaches_the_last_epoch() {
         })
         .collect();
     assert!(specs[0].0 && !specs[1].0 && specs[0].1 != specs[1].1);
+}
+
+#[test]
+fn several_reference_runs_come_one_after_the_other_in_folders_of_their_own() {
+    let mut script = script();
+    if let Some(owned) = &mut script.workload {
+        owned.references = 3;
+    }
+    let outcome = play(script, well_behaved(kills));
+    let names: Vec<_> = outcome
+        .heard
+        .words
+        .iter()
+        .filter_map(|word| match word {
+            ToAgent::StartWorkload(spec) => {
+                let name = |path: &std::path::Path| {
+                    path.file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned()
+                };
+                Some((spec.reference, name(&spec.out), name(&spec.log)))
+            }
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        (true, "reference", "reference.log"),
+        (true, "reference-2", "reference-2.log"),
+        (true, "reference-3", "reference-3.log"),
+        (false, "out", "workload.log"),
+    ];
+    assert_eq!(
+        names,
+        expected.map(|(reference, out, log)| (reference, out.to_owned(), log.to_owned()))
+    );
+    let ends = outcome.events.iter().filter(|event| {
+        matches!(
+            event.body,
+            Body::WorkloadEnded {
+                reference: true,
+                ..
+            }
+        )
+    });
+    assert_eq!(ends.count(), 3);
 }
 
 #[test]

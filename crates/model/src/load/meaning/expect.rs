@@ -2,7 +2,7 @@
 
 use super::super::problem::{At, Problem};
 use super::Meaning;
-use crate::experiment::{Expect, Experiment};
+use crate::experiment::{Expect, Experiment, ResultKind};
 use crate::syntax::FaultList;
 
 impl Meaning<'_> {
@@ -19,7 +19,7 @@ impl Meaning<'_> {
                     self.not_zero(Some(*span), at);
                     self.fits_limit(Some(*span), at);
                 }
-                Expect::SameResult(_) => self.check_same_result(at.key("same-result")),
+                Expect::SameResult(same) => self.check_same_result(at.key("same-result"), same.by),
                 Expect::LostSteps(_) => self.needs_training(at.key("lost-steps"), "`lost-steps`"),
                 Expect::Completes(completes) => {
                     let at = at.key("completes");
@@ -64,9 +64,23 @@ impl Meaning<'_> {
         }
     }
 
-    fn check_same_result(&mut self, at: At<'_>) {
+    fn check_same_result(&mut self, at: At<'_>, by: ResultKind) {
         self.needs_training(at, "`same-result`");
-        if self.training.is_some_and(|training| !training.reference) && !self.workload_doubtful {
+        let runs = self.training.map(|training| training.undisturbed());
+        if self.workload_doubtful {
+            return;
+        }
+        if by == ResultKind::Trajectory && runs.is_some_and(|runs| runs < 3) {
+            self.key(
+                at,
+                Problem::new(
+                    "repeats-missing",
+                    "`by: trajectory` compares with the spread of at least 3 undisturbed runs",
+                )
+                .label("fewer are made")
+                .help("add `references: 3`, or more, to `workload: {training: …}`"),
+            );
+        } else if runs == Some(0) {
             self.key(
                 at,
                 Problem::new(

@@ -178,6 +178,12 @@ pub(super) const CASES: &[Case] = &[
         "reference: true}\nmethod:\n  - wait: 1s\nexpect:\n  - same-result: {as: reference, by: final-parameters}",
     ),
     case(
+        "repeats-missing",
+        "reference: true}\ntargets:\n  second: {rank: 1}\n  all-data: {file: '{out}/*.bin'}\nsteady-state:\n  - probe: {training-event: {every: epoch, within: 30s}}\nmethod:\n  - process-kill: {target: {name: second}, at: {time: 10s}}\nexpect:\n  - recovered-within: 60s",
+        "reference: true}\nmethod:\n  - wait: 1s\nexpect:\n  - same-result: {as: reference, by: trajectory}",
+        "references: 3}\nmethod:\n  - wait: 1s\nexpect:\n  - same-result: {as: reference, by: trajectory}",
+    ),
+    case(
         "steady-state-missing",
         "steady-state:\n  - probe: {training-event: {every: epoch, within: 30s}}\nmethod:\n  - process-kill: {target: {name: second}, at: {time: 10s}}\nexpect:\n  - recovered-within: 60s",
         "method:\n  - wait: 1s\nexpect:\n  - steady-again-within: 10s",
