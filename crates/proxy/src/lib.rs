@@ -1,4 +1,12 @@
 //! A proxy that makes what an application calls misbehave: faults as verdicts on chunks, requests and stream events.
 #![forbid(unsafe_code)]
 
+mod proxies;
+mod proxy;
+mod record;
+mod relay;
 pub mod stream;
+
+pub use proxies::{Proxies, ProxyError, Seen, Wanted};
+pub use proxy::Counters;
+pub use record::{Record, Recorder, What};
