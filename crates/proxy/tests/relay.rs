@@ -3,10 +3,11 @@
 
 use rustix::net::sockopt;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use squall_proxy::stream::{Fault, Rule, Way};
+use squall_proxy::stream::{Fault, HELD_MAX, Rule, Way};
 use squall_proxy::{Proxies, Recorder, Wanted, What};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -187,7 +188,10 @@ fn reset_peer_resets_a_connection_that_is_open_and_idle() {
             timeout: Duration::ZERO,
         },
     );
+    let start = Instant::now();
     assert!(was_reset(&mut client));
+    // It is told, and not found out by and by: the next timer is ten seconds away.
+    assert!(start.elapsed() < Duration::from_secs(5));
     assert!(desk.has_landed("cut"));
 }
 
@@ -289,7 +293,7 @@ fn a_reader_that_stops_stops_the_sender_and_loses_nothing() {
             .unwrap()
             .counters
             .received_up
-            .load(std::sync::atomic::Ordering::Relaxed)
+            .load(Ordering::Relaxed)
     };
     // Nothing more is read for 200 looks in a row with a pause of the scheduler between them: it stands.
     let (mut last, mut same) = (0, 0);
@@ -375,12 +379,39 @@ fn limit_data_ends_in_order_after_so_many_bytes_while_the_client_still_sends() {
     desk.rule("cut", Way::Downstream, Fault::LimitData { bytes: 1000 });
     for _ in 0..20 {
         let mut client = desk.client();
-        client.write_all(&[3; 5000]).unwrap();
+        let mut sender = client.try_clone().unwrap();
+        // It is cut off in the middle, as it should be.
+        let sending = std::thread::spawn(move || sender.write_all(&[3; 4 << 20]).ok());
         let mut all = Vec::new();
         // Read to an orderly end: a reset would be an error.
         client.read_to_end(&mut all).unwrap();
         assert_eq!(all.len(), 1000);
+        drop(client);
+        sending.join().unwrap();
     }
+}
+
+#[test]
+fn what_is_held_back_is_bounded_and_the_rest_waits_with_its_sender() {
+    let desk = desk(echo());
+    desk.rule("cut", Way::Upstream, Fault::Partition);
+    let mut client = desk.client();
+    client.write_all(&[0; 1000]).unwrap();
+    until("the first bytes are held", || desk.has_landed("cut"));
+    let sender = pressing(client, 1 << 20);
+    let received = || {
+        desk.proxies
+            .get("it")
+            .unwrap()
+            .counters
+            .received_up
+            .load(Ordering::Relaxed)
+    };
+    until("it is full", || received() >= HELD_MAX as u64);
+    assert_eq!(received(), HELD_MAX as u64);
+    drop(desk);
+    // The connection went with the proxy, before all was sent or after.
+    sender.join().ok();
 }
 
 #[test]
