@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+pub mod file;
 #[cfg_attr(
     not(test),
     expect(
