@@ -53,9 +53,15 @@ const CRATES: &[Crate] = &[
         others: None,
     },
     Crate {
+        name: "proxy",
+        manifest: include_str!("../../crates/proxy/Cargo.toml"),
+        ours: &["squall-llm", "squall-model"],
+        others: None,
+    },
+    Crate {
         name: "catalog",
         manifest: include_str!("../../crates/catalog/Cargo.toml"),
-        ours: &["squall-faults", "squall-model"],
+        ours: &["squall-faults", "squall-model", "squall-proxy"],
         others: None,
     },
     Crate {

@@ -11,6 +11,7 @@ const GENERATED: &[(&[&str], &str)] = &[
     (&["schema", "report"], "schema/report.json"),
     (&["schema", "policy"], "schema/policy.json"),
     (&["schema", "patterns"], "schema/patterns.json"),
+    (&["schema", "proxy"], "schema/proxy.json"),
     (
         &["faults", "--format", "markdown"],
         "docs/reference/faults.md",

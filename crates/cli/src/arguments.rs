@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Report(Report),
     /// Say what past jobs lost, from their logs and Slurm's accounting; touches nothing
     Ettr(Ettr),
+    /// Stand between clients and a service, and make it misbehave; speaks Toxiproxy's API
+    Proxy(Proxy),
     /// List the faults, or explain one
     Faults(Faults),
     /// Say what this host can do, and what it lacks for which faults
@@ -164,6 +166,36 @@ pub(crate) struct Ettr {
     pub(crate) format: Format,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Proxy {
+    /// The proxy file, or the JSON list that Toxiproxy starts with; without it and `--upstream`, proxies come by the API
+    pub(crate) file: Option<PathBuf>,
+    /// Where clients connect: a free port of 127.0.0.1 unless given
+    #[arg(long, value_name = "HOST:PORT", requires = "upstream")]
+    pub(crate) listen: Option<String>,
+    /// The service to lead to
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "file")]
+    pub(crate) upstream: Option<String>,
+    /// Where the API answers; off loopback it needs a token, which is in the state folder
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8474")]
+    pub(crate) api: std::net::SocketAddr,
+    /// Answer no API
+    #[arg(long)]
+    pub(crate) no_api: bool,
+    /// Keep those oddities of Toxiproxy that a client may depend on
+    #[arg(long)]
+    pub(crate) strict_compat: bool,
+    /// Use this seed instead of the file's
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Write every record to this file, one JSON object a line
+    #[arg(long, value_name = "PATH")]
+    pub(crate) log: Option<PathBuf>,
+    /// Threads that carry traffic: as many as processors, at most 4, unless given
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) workers: Option<u8>,
+}
+
 /// How to print the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CatalogueFormat {
@@ -202,6 +234,8 @@ pub(crate) enum SchemaOf {
     Policy,
     /// The pattern file of `squall ettr`
     Patterns,
+    /// The proxy file
+    Proxy,
 }
 
 #[derive(Debug, Args)]

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Runs(runs) => command::runs::run(&runs),
         Command::Report(report) => command::report::run(&report),
         Command::Ettr(ettr) => command::ettr::run(&ettr),
+        Command::Proxy(proxy) => command::proxy::run(&proxy),
         Command::Faults(faults) => command::faults::run(&faults),
         Command::Doctor(doctor) => command::doctor::run(&doctor),
         Command::Schema(schema) => command::schema::run(&schema),

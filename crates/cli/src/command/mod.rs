@@ -7,6 +7,7 @@ pub(crate) mod faults;
 pub(crate) mod file;
 pub(crate) mod inner;
 pub(crate) mod plan;
+pub(crate) mod proxy;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod runs;

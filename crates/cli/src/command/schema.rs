@@ -11,6 +11,7 @@ pub(crate) fn run(arguments: &Schema) -> Outcome {
         SchemaOf::Experiment => squall_model::load::schema::<Faults>(),
         SchemaOf::Report => squall_analysis::report::report_schema(),
         SchemaOf::Patterns => squall_model::patterns::schema(),
+        SchemaOf::Proxy => squall_proxy::file::schema(),
         SchemaOf::Policy => squall_model::policy::schema(),
     };
     let text = serde_json::to_string_pretty(&schema).map_err(|error| {

@@ -3,6 +3,7 @@
 mod area;
 mod fit;
 mod probes;
+pub(crate) mod proxy;
 mod words;
 
 use crate::arguments::Format;

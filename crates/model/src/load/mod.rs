@@ -106,13 +106,16 @@ pub fn sha256(text: &str) -> String {
         .collect()
 }
 
-/// The schema of any file type.
-pub(crate) fn schema_of<T: JsonSchema + 'static>(id: &str) -> Value {
+/// The schema of any file type: JSON Schema, draft 2020-12.
+pub fn schema_of<T: JsonSchema + 'static>(id: &str) -> Value {
     (*schema::cached::<T>(id)).clone()
 }
 
 /// Reads a file that is no experiment, as strictly.
-pub(crate) fn read_other<T: JsonSchema + DeserializeOwned + 'static>(
+///
+/// # Errors
+/// All problems of the file.
+pub fn read_other<T: JsonSchema + DeserializeOwned + 'static>(
     text: &str,
     id: &str,
     check: impl FnOnce(&T, &Node, &mut Reporter<'_>),
@@ -129,17 +132,11 @@ pub(crate) fn read_other<T: JsonSchema + DeserializeOwned + 'static>(
 }
 
 /// Lets other files' own checks report problems.
-pub(crate) struct Reporter<'a>(&'a mut Problems);
+pub struct Reporter<'a>(&'a mut Problems);
 
 impl Reporter<'_> {
     /// Any problem at a place, with its remedy.
-    pub(crate) fn problem(
-        &mut self,
-        place: Location,
-        code: &'static str,
-        message: &str,
-        help: &str,
-    ) {
+    pub fn problem(&mut self, place: Location, code: &'static str, message: &str, help: &str) {
         let problem = Problem::new(code, message.to_owned());
         self.0.add_at(place, problem.help(help.to_owned()));
     }

@@ -1,0 +1,24 @@
+//! A proxy that makes what an application calls misbehave: faults as verdicts on chunks, requests and stream events.
+#![forbid(unsafe_code)]
+
+mod api;
+pub mod file;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "responses come with the HTTP proxy"
+    )
+)]
+mod http;
+mod proxies;
+mod proxy;
+mod record;
+mod relay;
+pub mod stream;
+
+pub use api::{Api, Settings};
+pub use proxies::{Proxies, ProxyError, Seen, Wanted};
+pub use proxy::Counters;
+pub use record::{Record, Recorder, What};

@@ -1,0 +1,102 @@
+//! One proxy: where it listens, what it leads to, and the rules that are set on it. Rules change while traffic flows.
+
+use crate::record::{Recorder, What};
+use crate::stream::Rule;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes that went through, since the proxy was made.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Read from clients.
+    pub received_up: AtomicU64,
+    /// Sent to the service.
+    pub sent_up: AtomicU64,
+    /// Read from the service.
+    pub received_down: AtomicU64,
+    /// Sent to clients.
+    pub sent_down: AtomicU64,
+    /// Connections that are open.
+    pub open: AtomicU64,
+}
+
+/// What outlives a proxy that is switched off and on again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lasting {
+    /// The number of the next connection.
+    pub(crate) next: Arc<Mutex<u64>>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// One proxy that listens.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    /// Unique among the proxies.
+    pub(crate) name: Arc<str>,
+    /// `host:port` of the service.
+    pub(crate) upstream: String,
+    /// What draws start from.
+    pub(crate) seed: u64,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) next: Arc<Mutex<u64>>,
+    rules: Mutex<Arc<Vec<Arc<Rule>>>>,
+    version: AtomicU64,
+    gone: AtomicBool,
+    recorder: Recorder,
+}
+
+/// Data behind a lock stays usable when a thread panicked: each change is one assignment.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Proxy {
+    pub(crate) fn new(
+        name: &str,
+        upstream: &str,
+        seed: u64,
+        lasting: &Lasting,
+        recorder: Recorder,
+    ) -> Proxy {
+        Proxy {
+            name: name.into(),
+            upstream: upstream.to_owned(),
+            // Proxies under one seed draw independently of each other.
+            seed: squall_model::seed::hash64(&[&seed.to_le_bytes(), name.as_bytes()]),
+            counters: lasting.counters.clone(),
+            next: lasting.next.clone(),
+            rules: Mutex::default(),
+            version: AtomicU64::new(0),
+            gone: AtomicBool::new(false),
+            recorder,
+        }
+    }
+
+    /// The rules that are set, in order.
+    pub(crate) fn rules(&self) -> Arc<Vec<Arc<Rule>>> {
+        locked(&self.rules).clone()
+    }
+
+    /// Replaces all rules. Open connections follow when they next act, or when the relay is told.
+    pub(crate) fn set_rules(&self, rules: Vec<Arc<Rule>>) {
+        *locked(&self.rules) = Arc::new(rules);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// It serves nobody any more, also not a client that was accepted a moment ago.
+    pub(crate) fn retire(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn record(&self, connection: u64, what: What) {
+        self.recorder.push(&self.name, connection, what);
+    }
+}

@@ -1,0 +1,225 @@
+//! The two ends of a connection: what a session may do to them.
+//!
+//! Invariant: bytes that a socket does not take are kept, in order, and counted, so that nobody reads more than fits.
+
+use crate::proxy::Proxy;
+use crate::record::What;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Which end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    pub(crate) fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Server,
+            Side::Server => Side::Client,
+        }
+    }
+}
+
+/// One end.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    socket: Option<OwnedFd>,
+    /// Whether the socket takes bytes (the service's: after the connection is made).
+    is_open: bool,
+    out: VecDeque<u8>,
+    /// The peer sends no more.
+    pub(crate) has_ended: bool,
+    /// We send no more once all is out.
+    finishing: bool,
+    finished: bool,
+    /// Sending failed: the peer is gone.
+    pub(crate) broken: Option<Errno>,
+}
+
+impl End {
+    pub(crate) fn set_socket(&mut self, socket: OwnedFd, is_open: bool) {
+        self.socket = Some(socket);
+        self.is_open = is_open;
+    }
+
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(crate) fn opened(&mut self) {
+        self.is_open = true;
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Closes the socket. What waits is kept for the next one.
+    pub(crate) fn drop_socket(&mut self) {
+        self.socket = None;
+        self.is_open = false;
+    }
+
+    /// Bytes that the socket has not taken yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.out.len()
+    }
+
+    pub(crate) fn wants_to_write(&self) -> bool {
+        self.is_open && self.broken.is_none() && !self.out.is_empty()
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Sends now what the socket takes, and keeps the rest.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        if self.finishing || self.broken.is_some() {
+            return;
+        }
+        let sent = if self.out.is_empty() {
+            self.write(bytes)
+        } else {
+            0
+        };
+        self.out.extend(&bytes[sent..]);
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.is_open) else {
+            return 0;
+        };
+        loop {
+            match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+                Ok(sent) => return sent,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return 0,
+                Err(error) => {
+                    self.broken = Some(error);
+                    return 0;
+                }
+            }
+        }
+    }
+
+    /// Sends what was kept.
+    pub(crate) fn flush(&mut self) {
+        while !self.out.is_empty() && self.broken.is_none() {
+            let front = std::mem::take(&mut self.out);
+            let sent = self.write(front.as_slices().0);
+            self.out = front;
+            if sent == 0 {
+                break;
+            }
+            self.out.drain(..sent);
+        }
+        if self.out.is_empty() && self.out.capacity() > 0 {
+            // Nine thousand idle streams keep no buffers.
+            self.out = VecDeque::new();
+        }
+        self.shut();
+    }
+
+    /// No more is sent after what is kept.
+    pub(crate) fn finish(&mut self) {
+        self.finishing = true;
+        self.shut();
+    }
+
+    fn shut(&mut self) {
+        if !self.finishing || self.finished || !self.out.is_empty() || !self.is_open {
+            return;
+        }
+        self.finished = true;
+        if let Some(socket) = &self.socket
+            && let Err(error) = rustix::net::shutdown(socket, Shutdown::Write)
+        {
+            self.broken = Some(error);
+        }
+    }
+}
+
+/// What becomes of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It goes on.
+    Lives,
+    /// It is closed once all is sent.
+    Closes,
+    /// Both ends are reset now.
+    Resets,
+}
+
+/// Both ends, and on whose account.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) client: End,
+    pub(crate) server: End,
+    pub(crate) fate: Fate,
+    /// The session wants the service; cleared when the connection is begun.
+    pub(crate) wants_server: bool,
+    pub(crate) proxy: Arc<Proxy>,
+    /// The number of the connection in its proxy, from 0.
+    pub(crate) number: u64,
+}
+
+impl Ends {
+    pub(crate) fn new(proxy: Arc<Proxy>, number: u64) -> Ends {
+        Ends {
+            client: End::default(),
+            server: End::default(),
+            fate: Fate::Lives,
+            wants_server: false,
+            proxy,
+            number,
+        }
+    }
+
+    pub(crate) fn end(&mut self, side: Side) -> &mut End {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
+    }
+
+    pub(crate) fn end_of(&self, side: Side) -> &End {
+        match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        }
+    }
+
+    /// Sends towards one side.
+    pub(crate) fn send(&mut self, side: Side, bytes: &[u8]) {
+        let counters = &self.proxy.counters;
+        let counter = match side {
+            Side::Client => &counters.sent_down,
+            Side::Server => &counters.sent_up,
+        };
+        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.end(side).send(bytes);
+    }
+
+    /// Closes after what is kept. A reset that was asked for stays one.
+    pub(crate) fn close(&mut self) {
+        if self.fate == Fate::Lives {
+            self.fate = Fate::Closes;
+        }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.fate = Fate::Resets;
+    }
+
+    pub(crate) fn record(&self, what: What) {
+        self.proxy.record(self.number, what);
+    }
+}
