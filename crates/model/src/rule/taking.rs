@@ -101,7 +101,7 @@ impl Trigger {
             .unwrap_or(u64::from(self.fired))
             .to_le_bytes();
         let mut outcomes = self.take(place, hold, &[b"unit", &unit]);
-        if !self.done && matches!(self.aim, Aim::Unit { .. }) {
+        if !self.done {
             self.next_unit = self.aim.after(self.next_unit);
             self.hold_armed = false;
             if self.next_unit.is_none() && !self.on_replay() {

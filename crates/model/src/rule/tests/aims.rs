@@ -365,3 +365,40 @@ fn an_aim_whose_hold_never_comes_is_taken_when_training_goes_on() {
     next.epoch = None;
     assert_eq!(waiting.next_deadline_ns(), Some(HOLD_GRACE_NS));
 }
+
+#[test]
+fn epochs_that_ended_before_the_step_was_reached_are_behind_it() {
+    let epoch = |epoch| Moment {
+        epoch: Some(epoch),
+        ..Moment::default()
+    };
+    let mut trigger = Trigger::new(7, RULE, &at(epoch(3)), Some(1), None).unwrap();
+    trigger.training(Some(1), &epoch_end(3), 0);
+    let outcomes = trigger.start(1);
+    assert!(
+        matches!(outcomes[..], [Outcome::Skip { .. }, Outcome::Done { .. }]),
+        "{outcomes:?}"
+    );
+}
+
+#[test]
+fn what_comes_before_the_first_epoch_is_no_multiple_even_on_replay() {
+    let mut keys = every_epochs(2);
+    keys.on_replay = Some(true);
+    let mut trigger = trigger(&keys, None);
+    assert!(trigger.training(Some(1), &epoch_end(0), 0).is_empty());
+    assert_eq!(fires(&trigger.training(Some(1), &epoch_end(2), 0)).len(), 1);
+}
+
+#[test]
+fn a_step_inside_the_aimed_epoch_does_not_give_up_its_hold() {
+    let mut trigger = trigger(&every_epochs(10), None);
+    trigger.holds(&|_| vec!["epoch-end".into()]);
+    assert!(trigger.training(Some(1), &epoch_end(10), 5).is_empty());
+    let mut step = step_end(160);
+    step.epoch = Some(10);
+    assert!(trigger.training(Some(1), &step, 6).is_empty());
+    step.epoch = Some(11);
+    step.step = Some(161);
+    assert_eq!(fires(&trigger.training(Some(1), &step, 7)).len(), 1);
+}
