@@ -64,6 +64,9 @@ pub struct Manifest {
     pub born: Option<(u64, u32)>,
     /// Device and inode of the folder it lies in.
     pub parent: (u64, u64),
+    /// When that folder was last changed (seconds and nanoseconds), before a deletion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_mtime: Option<(i64, i64)>,
     pub length: u64,
     pub mode: u32,
     pub uid: u32,
@@ -230,6 +233,7 @@ pub fn make(file: &File, path: &Path, plans: &[Plan], folder: &Path) -> io::Resu
         inode: meta.ino(),
         born: born(&meta),
         parent: (parent.dev(), parent.ino()),
+        parent_mtime: Some((parent.mtime(), parent.mtime_nsec())),
         length: meta.len(),
         mode: meta.mode() & 0o7777,
         uid: meta.uid(),

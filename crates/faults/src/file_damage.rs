@@ -138,7 +138,7 @@ impl Fault for FileDamage {
         let action = self.mechanism(&HostFacts::default());
         host.change(undo, &action, &mut || {
             if deletes {
-                delete(&path, &manifest)
+                delete(&path, &manifest, &folder)
             } else {
                 damage(&file, &manifest, &folder)
             }
@@ -279,13 +279,17 @@ fn damage(file: &File, manifest: &backup::Manifest, folder: &Path) -> io::Result
 }
 
 /// Unlinks, if it is still the file that was backed up.
-fn delete(path: &Path, manifest: &backup::Manifest) -> io::Result<()> {
+fn delete(path: &Path, manifest: &backup::Manifest, folder: &Path) -> io::Result<()> {
     let meta = std::fs::symlink_metadata(path)?;
     if !manifest.is_of(&meta) {
         return Err(io::Error::other("it was replaced while it was backed up"));
     }
     std::fs::remove_file(path)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    let parent = File::open(path.parent().unwrap_or(Path::new("/")))?;
+    parent.sync_all()?;
+    // A note that is lost only means that the folder's time is left as it is.
+    crate::undo::folder_time::note(&parent, folder).unwrap_or_default();
+    Ok(())
 }
 
 /// The target's path without symbolic links: what they lead to is what is damaged and restored.

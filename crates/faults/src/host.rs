@@ -118,6 +118,38 @@ impl Host {
         })
     }
 
+    /// As `serve`, and says when the undo is durable, before the child is let go.
+    pub fn serve_told(
+        &mut self,
+        kind: &str,
+        config: serde_json::Value,
+        ready_within: Duration,
+        durable: &mut dyn FnMut(),
+    ) -> Result<ProcessIdentity, FaultError> {
+        self.check_cancelled()?;
+        let what = format!("serve-fault {kind}");
+        let child = self
+            .spawner
+            .spawn_gated(kind, &config, &self.injection)
+            .map_err(|source| FaultError::Os {
+                action: "start".to_owned(),
+                object: what.clone(),
+                source,
+            })?;
+        let identity = child.identity().clone();
+        let undo = Undo::EndProcess {
+            process: identity.clone(),
+            grace_ms: u64::try_from(child.grace().as_millis()).unwrap_or(u64::MAX),
+            what: what.clone(),
+        };
+        // On an error the gate closes with `child`, which then exits without having done anything.
+        self.intend(undo, &format!("let {what} go"))?;
+        durable();
+        child.release(ready_within)?;
+        self.crash_point("after-act");
+        Ok(identity)
+    }
+
     fn intend(&self, undo: Undo, action: &str) -> Result<(), FaultError> {
         self.crash_point("before-intent");
         let entry = Entry::Intent {
@@ -163,27 +195,7 @@ impl Door for Host {
         config: serde_json::Value,
         ready_within: Duration,
     ) -> Result<ProcessIdentity, FaultError> {
-        self.check_cancelled()?;
-        let what = format!("serve-fault {kind}");
-        let child = self
-            .spawner
-            .spawn_gated(kind, &config, &self.injection)
-            .map_err(|source| FaultError::Os {
-                action: "start".to_owned(),
-                object: what.clone(),
-                source,
-            })?;
-        let identity = child.identity().clone();
-        let undo = Undo::EndProcess {
-            process: identity.clone(),
-            grace_ms: u64::try_from(child.grace().as_millis()).unwrap_or(u64::MAX),
-            what: what.clone(),
-        };
-        // On an error the gate closes with `child`, which then exits without having done anything.
-        self.intend(undo, &format!("let {what} go"))?;
-        child.release(ready_within)?;
-        self.crash_point("after-act");
-        Ok(identity)
+        self.serve_told(kind, config, ready_within, &mut || {})
     }
 
     fn backup_dir(&mut self) -> Result<PathBuf, FaultError> {

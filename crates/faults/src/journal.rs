@@ -14,7 +14,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 use squall_model::id::RunId;
 use state::State;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -90,9 +90,22 @@ pub struct Log {
     pub state: State,
 }
 
+/// All of a file that has at most `most` bytes. A longer one, however little of it is on the disk, is refused before it is read.
+fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length > most {
+        let text = format!("it has {length} bytes, and a journal has at most {most}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    file.take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads a journal without locking or changing it.
 pub fn read_all(path: &Path) -> Result<Log, JournalError> {
-    let bytes = std::fs::read(path).map_err(io_error("read", path))?;
+    let bytes = read_bounded(path, SIZE_MAX).map_err(io_error("read", path))?;
     let Decoded {
         header, records, ..
     } = codec::decode(&bytes, path)?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use squall_model::id::RunId;
 use squall_model::process::ProcessIdentity;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -160,7 +160,7 @@ pub enum LeaseError {
 pub fn read(run_dir: &Path) -> Result<Option<Lease>, LeaseError> {
     let path = run_dir.join(FILE_NAME);
     for _ in 0..READS {
-        match std::fs::read(&path) {
+        match read_bounded(&path) {
             Ok(bytes) => match decode(&bytes) {
                 Some(Ok(lease)) => return Ok(Some(lease)),
                 Some(Err(found)) => return Err(LeaseError::Newer { path, found }),
@@ -172,6 +172,19 @@ pub fn read(run_dir: &Path) -> Result<Option<Lease>, LeaseError> {
         }
     }
     Err(LeaseError::Damaged { path })
+}
+
+/// Never more than a lease has: what is longer does not check.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(SIZE);
+    File::open(path)?
+        .take(SIZE as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > SIZE {
+        let text = format!("it is longer than {SIZE} bytes, so it is no lease");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(bytes)
 }
 
 fn decode(bytes: &[u8]) -> Option<Result<Lease, u32>> {
@@ -327,6 +340,11 @@ mod tests {
             read(&folder),
             Err(LeaseError::Newer { found: 7, .. })
         ));
+        let mut long = encode(&lease()).unwrap();
+        long.push(b' ');
+        std::fs::write(&path, long).unwrap();
+        let refused = read(&folder).unwrap_err().to_string();
+        assert!(refused.contains("longer than 4096 bytes"), "{refused}");
         std::fs::write(&path, b"{}\n0\n").unwrap();
         assert!(matches!(read(&folder), Err(LeaseError::Damaged { .. })));
         std::fs::remove_file(&path).unwrap();

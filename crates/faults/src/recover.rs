@@ -3,6 +3,8 @@
 //! A live lease is never touched. A run whose lock is held though its lease is long over has stopped holders: they are ended first, by pidfd.
 //! A user's run never undoes root's state, nor the reverse.
 
+mod elsewhere;
+pub(crate) mod probes;
 pub mod sweep;
 
 use crate::journal::record::Writer;
@@ -164,6 +166,13 @@ pub fn recover_run(run_dir: &Path, force: bool) -> Result<Recovered, RecoverErro
     let run = journal.header().run.clone();
     let journal = Mutex::new(journal);
     let outcomes = undo_all(&journal, "its holders are gone");
+    if !controller_lives(run_dir) {
+        probes::end_left(&run).map_err(|source| RecoverError::Io {
+            action: "end the probes of",
+            path: run_dir.to_owned(),
+            source,
+        })?;
+    }
     let journal = journal
         .into_inner()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -185,6 +194,14 @@ pub fn recover_run(run_dir: &Path, force: bool) -> Result<Recovered, RecoverErro
         outcomes,
         ended,
     })
+}
+
+/// A controller that recovers its own run goes on probing.
+fn controller_lives(run_dir: &Path) -> bool {
+    let lease = lease::read(run_dir).ok().flatten();
+    lease
+        .and_then(|lease| lease.controller)
+        .is_some_and(|controller| Process::open(&controller).is_ok_and(|found| found.is_some()))
 }
 
 fn check_owner(run_dir: &Path) -> Result<(), RecoverError> {

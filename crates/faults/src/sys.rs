@@ -6,6 +6,7 @@ pub mod clock;
     reason = "recvmmsg, and options of sockets that are numbers"
 )]
 pub mod mmsg;
+pub mod module;
 pub mod namespace;
 pub mod netlink;
 pub mod nftables;

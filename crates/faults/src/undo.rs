@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub(crate) mod file;
+pub(crate) mod folder_time;
 pub mod perform;
 pub(crate) mod process;
 pub(crate) mod table;

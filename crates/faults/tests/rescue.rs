@@ -238,3 +238,54 @@ fn an_injection_ends_after_its_time_and_its_absence_is_read_back() {
     run.hang_up();
     run.ends_with_nothing_left();
 }
+
+/// What a probe of this run's controller has started, by its mark; it is nobody's child but this test's.
+fn probing(run: &Run) -> std::process::Child {
+    let mark = format!("{}-{}-0", run.name, run.controller.id());
+    let child = std::process::Command::new("sleep")
+        .arg("9007")
+        .env("SQUALL_PROBE", &mark)
+        .spawn()
+        .unwrap();
+    until("the mark", || {
+        (!carrying(&format!("SQUALL_PROBE={mark}")).is_empty()).then_some(())
+    });
+    child
+}
+
+#[test]
+fn a_probes_command_ends_with_its_controller_and_not_before() {
+    for guard_dies in [false, true] {
+        let mut run = Run::start();
+        let mut probe = probing(&run);
+        signal(run.agent, "CONT");
+        assert_eq!(probe.try_wait().unwrap(), None);
+        if guard_dies {
+            signal(run.guard, "STOP");
+        }
+        run.controller.kill().unwrap();
+        if guard_dies {
+            signal(run.guard, "KILL");
+        }
+        until("the end of the probe's command", || {
+            probe.try_wait().unwrap()
+        });
+        run.ends_with_nothing_left();
+    }
+}
+
+#[test]
+fn a_probes_command_outlives_a_lost_agent_and_ends_with_the_next_command() {
+    let mut run = Run::start();
+    let mut probe = probing(&run);
+    signal(run.agent, "KILL");
+    run.ends_with_nothing_left();
+    squall_faults::recover::recover_run(&run.folder, false).unwrap();
+    assert_eq!(probe.try_wait().unwrap(), None, "its controller is alive");
+    run.controller.kill().unwrap();
+    run.controller.wait().unwrap();
+    squall_faults::recover::recover_run(&run.folder, false).unwrap();
+    until("the end of the probe's command", || {
+        probe.try_wait().unwrap()
+    });
+}

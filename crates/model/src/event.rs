@@ -168,7 +168,7 @@ pub enum Body {
         rule: RuleId,
         place: Place,
     },
-    /// The undo is durable; the world is about to be changed.
+    /// The undo is durable; the world is about to be changed. One that failed before its first change stands right before its `not-landed`.
     InjectionBegun {
         injection: InjectionId,
         rule: RuleId,
@@ -228,8 +228,9 @@ pub enum Body {
         check: String,
         measured: String,
     },
-    /// SIGINT, SIGTERM or SIGHUP reached the controller.
+    /// The run was ended from outside: SIGINT, SIGTERM or SIGHUP reached the controller, the agent or the guard.
     Interrupted {
+        /// Which, and whom it reached where that was not the controller.
         signal: String,
     },
     /// A holder of the run was lost.

@@ -78,24 +78,36 @@ pub fn state(state: &Path, kind: &str) -> String {
 
 /// The pids that the undos in the journals would act on.
 pub fn remembered_pids(state: &Path) -> Vec<u32> {
-    fn collect(value: &serde_json::Value, pids: &mut BTreeSet<u32>) {
-        if let (Some(pid), Some(_)) = (value["pid"].as_u64(), value["start_time"].as_u64()) {
-            pids.extend(u32::try_from(pid));
+    let pids = remembered(state).into_iter().map(|(pid, _)| pid);
+    pids.collect::<BTreeSet<u32>>().into_iter().collect()
+}
+
+/// When the youngest of the processes in the journals was started, in ticks of 10 ms since boot; 0 when there is none.
+pub fn last_remembered_start(state: &Path) -> u64 {
+    let starts = remembered(state).into_iter().map(|(_, start)| start);
+    starts.max().unwrap_or(0)
+}
+
+/// Pid and start time of every process in the journals.
+fn remembered(state: &Path) -> BTreeSet<(u32, u64)> {
+    fn collect(value: &serde_json::Value, found: &mut BTreeSet<(u32, u64)>) {
+        if let (Some(pid), Some(start)) = (value["pid"].as_u64(), value["start_time"].as_u64()) {
+            found.extend(u32::try_from(pid).map(|pid| (pid, start)));
         }
         let below: Vec<_> = match value {
             serde_json::Value::Array(values) => values.iter().collect(),
             serde_json::Value::Object(values) => values.values().collect(),
             _ => Vec::new(),
         };
-        below.into_iter().for_each(|value| collect(value, pids));
+        below.into_iter().for_each(|value| collect(value, found));
     }
-    let mut pids = BTreeSet::new();
+    let mut found = BTreeSet::new();
     for path in find(state) {
         for frame in frames(&fs::read(path).unwrap_or_default()) {
-            collect(&frame.entry, &mut pids);
+            collect(&frame.entry, &mut found);
         }
     }
-    pids.into_iter().collect()
+    found
 }
 
 /// Leaves the journal as a crash in the middle of a write would: at a boundary right behind a record that record is half-written,

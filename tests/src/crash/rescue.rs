@@ -13,6 +13,7 @@ use super::points::Point;
 use super::processes::{Ending, Own, is_alive, own, send};
 use super::squall::LEASE;
 use super::stage::{LIMIT, Stage};
+use crate::poll::until;
 use crate::spawned::Spawned;
 
 impl Stage {
@@ -127,8 +128,9 @@ impl Stage {
 
     fn strangers(&mut self) -> anyhow::Result<Vec<Spawned>> {
         // The kernel counts start times in ticks of 10 ms. A stranger born in the very tick of the process whose pid it takes would
-        // have its identity; a pid is only reused after a lap of all others, so the harness waits for a later tick.
-        std::thread::sleep(std::time::Duration::from_millis(30));
+        // have its identity; a pid is only reused after a lap of all others, so the harness lets that tick pass.
+        let last = journal::last_remembered_start(&self.squall.state);
+        until(Duration::from_secs(5), || Ok(boot_ticks() > last))?;
         let mut strangers = Vec::new();
         for pid in journal::remembered_pids(&self.squall.state) {
             self.reaper.reap();
@@ -152,6 +154,13 @@ impl Stage {
         }
         bail!("pid {} did not end within {LIMIT:?}", process.pid())
     }
+}
+
+/// The boot-time clock in ticks of 10 ms, as start times are counted.
+fn boot_ticks() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds * 100 + nanoseconds / 10_000_000
 }
 
 /// `guard 17, agent 18`.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::Signal;
 
-use super::cause::{Act, Cause};
+use super::cause::{Act, Cause, KILL_AGENT};
 use super::cell::{Cell, Moment, TOKEN, Verdict, cgroup_name};
 use super::cgroups::Cgroups;
 use super::journal;
@@ -134,7 +134,21 @@ impl Stage {
         let held = self.reach(&controller, started)?;
         self.strike(&controller)?;
         self.rescue(held, &controller)?;
+        self.began_too_early()?;
         self.judge()
+    }
+
+    /// That an injection has begun is only told when its undo is durable, so never by an agent that was killed before that.
+    fn began_too_early(&self) -> anyhow::Result<()> {
+        let before = matches!(&self.cell.moment, Moment::Boundary(name) if name == "before-intent");
+        if before && self.cause.name == KILL_AGENT {
+            let said = fs::read_to_string(self.squall.logs.join("run.out"))?;
+            ensure!(
+                !said.contains("injection-begun"),
+                "an injection was told before its undo was durable"
+            );
+        }
+        Ok(())
     }
 
     /// Waits for the moment. The process that is held goes on when the result is dropped.

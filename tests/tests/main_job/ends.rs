@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
 use squall_tests::poll;
 use squall_tests::product::{Desk, Live, is_alive};
@@ -23,6 +23,43 @@ pub(super) fn paused(desk: &Desk, lines: &str) -> anyhow::Result<(Live, u32)> {
     poll::until(LIMIT, || Ok(process_state(rank) == ProcessState::Stopped))
         .map_err(|error| error.context(live.said()))?;
     Ok((live, rank))
+}
+
+/// A signal to guard or agent from outside: everything is undone, and what was not watched any more is not said to have held.
+fn ended_through(test: &str, verb: &'static str) {
+    alone(test, |desk| {
+        let (live, rank) = paused(desk, PAUSE)?;
+        let holder = super::the(verb, |it| it.is_squall(verb))?.pid;
+        let holder = i32::try_from(holder)
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(holder.context("a pid")?, Signal::TERM)?;
+        let ended = live.wait(Duration::from_secs(20))?;
+        ended.expect(13)?;
+        ensure!(!is_alive(rank), "the rank outlives its run");
+        ensure!(
+            ended.out.contains(&format!("SIGTERM to the {verb}")),
+            "{}",
+            ended.told()
+        );
+        let report = desk.report()?;
+        ensure!(
+            report.code() == 13 && report.all_gone(),
+            "{}",
+            report.told()
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_signal_to_the_agent_interrupts_the_run() {
+    ended_through("ends::a_signal_to_the_agent_interrupts_the_run", "agent");
+}
+
+#[test]
+fn a_signal_to_the_guard_interrupts_the_run() {
+    ended_through("ends::a_signal_to_the_guard_interrupts_the_run", "guard");
 }
 
 fn ended_by(test: &str, signal: Signal) {

@@ -4,7 +4,10 @@
 use super::{Context, Probed, seconds};
 use regex::Regex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
+};
 use squall_faults::recover::sweep::PROBE as MARK;
 use squall_model::experiment::CommandProbe;
 use std::io::Read;
@@ -29,9 +32,9 @@ pub(super) fn measure(probe: &CommandProbe, context: &Context) -> Probed {
         Err(because) => return Probed::failed(format!("could not start: {because}")),
     };
     let ended = running.wait(started + within, context);
-    running.end();
+    let status = running.end();
     let took = started.elapsed();
-    let Some(status) = ended else {
+    let Some(status) = ended.and(status) else {
         return Probed::failed(format!(
             "ended by Squall: not done within {}",
             seconds(within)
@@ -96,17 +99,24 @@ impl Running {
     }
 
     /// Reads along until the command ends; `None` at the deadline or when the run is over.
-    fn wait(&mut self, deadline: Instant, context: &Context) -> Option<ExitStatus> {
+    fn wait(&mut self, deadline: Instant, context: &Context) -> Option<()> {
         loop {
             self.read_along();
-            if let Ok(Some(status)) = self.child.try_wait() {
+            if self.has_ended() {
                 self.read_along();
-                return Some(status);
+                return Some(());
             }
             if Instant::now() >= deadline || context.is_cancelled() {
                 return None;
             }
         }
+    }
+
+    /// Whether it has ended. It is not collected yet, so that its group's number belongs to nobody else until the group is ended.
+    fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| waitid(WaitId::Pid(pid), options).is_ok_and(|ended| ended.is_some()))
     }
 
     /// Takes what the pipes hold now, or waits one turn for it. Beyond the bound it is read and thrown away, so that nobody blocks.
@@ -143,18 +153,19 @@ impl Running {
         self.pipes = still;
     }
 
-    /// Leaves nothing: the group, then whatever carries the mark, until a look finds none.
-    fn end(&mut self) {
+    /// Leaves nothing: the group, then whatever carries the mark, until a look finds none. How the command itself ended.
+    fn end(&mut self) -> Option<ExitStatus> {
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             // Gone already is what is wanted.
             kill_process_group(group, Signal::KILL).ok();
         }
-        self.child.wait().ok();
+        let status = self.child.wait().ok();
         for _ in 0..10 {
             if kill_marked(&self.mark) == 0 {
-                return;
+                break;
             }
         }
+        status
     }
 }
 
@@ -187,4 +198,35 @@ fn kill_marked(mark: &str) -> usize {
         }
     }
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Running;
+    use crate::board::Board;
+    use crate::clock::RunClock;
+    use crate::probe::Context;
+    use crate::testing::Scratch;
+    use squall_model::id::RunId;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn the_number_of_its_group_is_kept_until_the_group_is_ended() {
+        let scratch = Scratch::new("group");
+        let board = Board::new(RunId("r".into()), RunClock::start(), scratch.path().into());
+        let context = Context {
+            board: Arc::new(board),
+            out: scratch.path().into(),
+            log: scratch.path().join("log"),
+            cancel: Arc::default(),
+        };
+        let mut running = Running::start("sh -c 'exit 3'", &context).expect("started");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        assert!(running.wait(deadline, &context).is_some());
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", running.child.id()));
+        assert!(stat().expect("still there").contains(") Z "));
+        let status = running.end().expect("collected");
+        assert_eq!(status.code(), Some(3));
+    }
 }

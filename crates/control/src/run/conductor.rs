@@ -181,11 +181,6 @@ impl Conductor<'_> {
         }
     }
 
-    /// The agent has ended, by itself or by death (its guard was told to end, say): it arms nothing and says no further word.
-    pub(super) fn agent_is_over(&self) -> bool {
-        self.ends.agent_finished.is_some() || self.ends.agent_gone
-    }
-
     /// Ends the run early. The first reason stands.
     pub(super) fn halt(&mut self, reason: Halt) {
         if self.halt.is_none() {

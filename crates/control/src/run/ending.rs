@@ -79,7 +79,7 @@ impl Conductor<'_> {
                 }
             }
             let mut rules = it.script.rules.iter();
-            (it.agent_is_over() || !rules.any(|rule| it.tracker.is_armed(rule.id)))
+            !rules.any(|rule| it.tracker.is_armed(rule.id))
                 && state
                     .outstanding()
                     .all(|injection| injection.state == InjectionState::Stuck)

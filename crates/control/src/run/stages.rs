@@ -249,7 +249,7 @@ impl Conductor<'_> {
         let mut play = Play::new(&self.script.method);
         let last_epoch = self.last_epoch();
         let done = self.until(self.script.time_limit, |it| {
-            if it.workload_ended() || it.agent_is_over() {
+            if it.workload_ended() {
                 return true;
             }
             let now = it.board.clock.elapsed();
@@ -261,10 +261,8 @@ impl Conductor<'_> {
         if done == Waited::Done && !play.is_done() {
             let all: Vec<_> = self.script.rules.iter().map(|rule| rule.id).collect();
             self.until(RULES_END, |it| {
-                it.agent_is_over()
-                    || all
-                        .iter()
-                        .all(|rule| it.tracker.done_rules().contains(rule))
+                all.iter()
+                    .all(|rule| it.tracker.done_rules().contains(rule))
             });
         }
     }

@@ -33,14 +33,30 @@ impl Conductor<'_> {
         match word {
             FromAgent::Event { boot_ns, body } => {
                 let t_ns = self.store.clock().at(boot_ns);
+                let interrupted = matches!(*body, Body::Interrupted { .. });
+                if interrupted && self.ending {
+                    return self
+                        .note("a signal to guard or agent came when the run was ending anyway");
+                }
                 self.record_at(t_ns, *body);
+                if interrupted {
+                    self.halt(Halt::Interrupted);
+                }
             }
             FromAgent::Refused {
                 request,
                 because,
                 remedy,
             } => self.take_refusal(&request, because, remedy),
-            FromAgent::Finished { outstanding } => self.ends.agent_finished = Some(outstanding),
+            FromAgent::Finished { outstanding } => {
+                self.ends.agent_finished = Some(outstanding);
+                // What was to be done after this was not done, whatever the rest looks like.
+                if !self.ending && self.halt.is_none() {
+                    let signal = "an end of the agent that nobody had asked for".into();
+                    self.record(Body::Interrupted { signal });
+                    self.halt(Halt::Interrupted);
+                }
+            }
             FromAgent::Hello { .. } => {}
         }
     }

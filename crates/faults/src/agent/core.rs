@@ -206,9 +206,18 @@ impl<L: Injectable> Agent<L> {
 
     fn hear_signals(&mut self) -> io::Result<()> {
         while let Some(signal) = spawn::next_signal(&self.signals)? {
-            self.end(&format!("the agent got {}", spawn::signal_name(signal)));
+            let signal = spawn::signal_name(signal);
+            self.interrupted(format!("{signal} to the agent"));
+            self.end(&format!("the agent got {signal}"));
         }
         Ok(())
+    }
+
+    /// Somebody else ends the run. At its end already, that changes nothing.
+    fn interrupted(&mut self, signal: String) {
+        if self.ending.is_none() {
+            self.event(Body::Interrupted { signal });
+        }
     }
 
     fn hear_guard(&mut self) {
@@ -226,7 +235,12 @@ impl<L: Injectable> Agent<L> {
                     self.child_ended(pid, exit, signal);
                     self.server_ended(pid, exit, signal);
                 }
-                Ok(Received::Message(FromGuard::Finish { because }, _)) => self.end(&because),
+                Ok(Received::Message(FromGuard::Finish { because, signal }, _)) => {
+                    if let Some(signal) = signal {
+                        self.interrupted(format!("{signal} to the guard"));
+                    }
+                    self.end(&because);
+                }
                 Ok(Received::End) | Err(_) => {
                     self.guard_alive = false;
                     self.calls.fail_all();

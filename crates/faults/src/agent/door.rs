@@ -6,6 +6,7 @@ use crate::fault::{Door, FaultError, Injectable, Target};
 use crate::host::Host;
 use crate::journal::record::Landing;
 use crate::undo::Undo;
+use squall_model::event::Body;
 use squall_model::id::InjectionId;
 use squall_model::process::ProcessIdentity;
 
@@ -17,6 +18,8 @@ pub(super) struct Watched<'a, L> {
     /// It has landed, and the held process goes on, when the first change is made.
     pub(super) early: bool,
     pub(super) landing: Option<Landing>,
+    /// What is told once the first undo is durable.
+    pub(super) begun: Option<Body>,
     pub(super) shared: &'a Shared,
 }
 
@@ -39,7 +42,12 @@ impl<L: Injectable> Door for Watched<'_, L> {
         action: &str,
         act: &mut dyn FnMut() -> std::io::Result<()>,
     ) -> Result<(), FaultError> {
-        self.host.change(undo, action, act)?;
+        let (begun, shared) = (&mut self.begun, self.shared);
+        // It acts only when the undo is durable.
+        self.host.change(undo, action, &mut || {
+            begun.take().into_iter().for_each(|body| shared.event(body));
+            act()
+        })?;
         self.changed();
         Ok(())
     }
@@ -50,7 +58,11 @@ impl<L: Injectable> Door for Watched<'_, L> {
         config: serde_json::Value,
         ready_within: std::time::Duration,
     ) -> Result<ProcessIdentity, FaultError> {
-        let child = self.host.serve(kind, config, ready_within)?;
+        let (begun, shared) = (&mut self.begun, self.shared);
+        let mut tell = || begun.take().into_iter().for_each(|body| shared.event(body));
+        let child = self
+            .host
+            .serve_told(kind, config, ready_within, &mut tell)?;
         self.changed();
         Ok(child)
     }

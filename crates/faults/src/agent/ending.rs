@@ -99,6 +99,7 @@ impl<L: Injectable> Agent<L> {
                 ending.said = true;
             }
             self.clear_after_guard();
+            self.clear_after_controller();
             let outstanding = locked(&self.shared.journal)
                 .state()
                 .outstanding()
@@ -119,6 +120,14 @@ impl<L: Injectable> Agent<L> {
         if let Err(error) = removed {
             let text = format!("the guard's cgroup is left to the next command: {error}");
             self.event(Body::Note { text });
+        }
+    }
+
+    /// Where the guard is gone too, nobody else ends what a lost controller's probes had started.
+    fn clear_after_controller(&mut self) {
+        if !self.guard_alive && self.control.ended() {
+            // What cannot be ended now is found by the next command.
+            crate::recover::probes::end_left(&self.options.run).unwrap_or_default();
         }
     }
 

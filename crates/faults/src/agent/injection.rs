@@ -152,7 +152,7 @@ fn inject<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> bool
         aim: job.aim.clone(),
         mechanism: fault.mechanism(&shared.facts),
     };
-    shared.event(Body::InjectionBegun {
+    let begun = Body::InjectionBegun {
         injection: injection.clone(),
         rule: plan.rule,
         kind: about.kind.clone(),
@@ -161,7 +161,7 @@ fn inject<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> bool
         process: about.process.clone(),
         aim: about.aim.clone(),
         mechanism: about.mechanism.clone(),
-    });
+    };
     let host = Host::new(
         shared.journal.clone(),
         injection.clone(),
@@ -176,9 +176,15 @@ fn inject<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> bool
         target,
         early: fault.lets_go_early(),
         landing: None,
+        begun: Some(begun),
         shared,
     };
     let injected = fault.inject(target, &mut door);
+    // It came to no change: what follows tells why.
+    door.begun
+        .take()
+        .into_iter()
+        .for_each(|body| shared.event(body));
     let place = door
         .landing
         .take()

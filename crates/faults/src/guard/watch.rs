@@ -10,6 +10,7 @@ use crate::agent::procs;
 use crate::journal::Journal;
 use crate::journal::record::Writer;
 use crate::lease::{Lease, LeaseFile};
+use crate::recover::probes::end_left;
 use crate::sys::spawn::{self, Launch, Started};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use squall_model::id::InjectionId;
@@ -50,6 +51,7 @@ pub(super) struct Guard {
     lease: Lease,
     lease_file: LeaseFile,
     ending: Option<Ending>,
+    controller_lost: bool,
     /// The agent's exit status, once it is dead.
     ended: Option<Option<i32>>,
 }
@@ -102,6 +104,7 @@ impl Guard {
             lease,
             lease_file,
             ending: None,
+            controller_lost: false,
             ended: None,
         };
         guard.prolong(guard.options.lease_ms)?;
@@ -203,7 +206,8 @@ impl Guard {
             if signal == spawn::CHILD {
                 self.reap();
             } else {
-                self.end(format!("the guard got {}", spawn::signal_name(signal)));
+                let signal = spawn::signal_name(signal);
+                self.end(format!("the guard got {signal}"), Some(signal));
             }
         }
         Ok(())
@@ -308,18 +312,19 @@ impl Guard {
         });
         self.renew = None;
         self.controller = None;
-        self.end(format!("the {what} was lost: {because}"));
+        self.controller_lost = true;
+        self.end(format!("the {what} was lost: {because}"), None);
     }
 
     /// Asks the agent to undo everything.
-    fn end(&mut self, because: String) {
+    fn end(&mut self, because: String, signal: Option<String>) {
         if self.ending.is_none() {
             self.ending = Some(Ending {
                 because: because.clone(),
                 until: Instant::now() + ANSWER,
             });
         }
-        wire::send(&self.to_agent, &FromGuard::Finish { because }, &[]).unwrap_or_default();
+        wire::send(&self.to_agent, &FromGuard::Finish { because, signal }, &[]).unwrap_or_default();
     }
 
     /// Why the agent's time is over; None while it lives, beats and has time.
@@ -360,6 +365,11 @@ impl Guard {
         }
         let undone = rescue::undo(self.journal, because);
         self.children.kill_all();
+        if self.controller_lost
+            && let Err(error) = end_left(&self.options.run)
+        {
+            say(&format!("a probe's command may be left, because {error}"));
+        }
         if !clean {
             // Nothing but a name in a folder of ours: it harms nobody where it stays.
             remove_left(&self.options.run.0).unwrap_or_default();

@@ -74,6 +74,9 @@ pub enum FromGuard {
     /// Undo everything and exit.
     Finish {
         because: String,
+        /// The signal that reached the guard, when that is why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<String>,
     },
 }
 

@@ -3,13 +3,14 @@
 //! Whatever belongs to a run whose lock is held is skipped. What no run of this state folder explains is only removed when forced:
 //! it may belong to another user's squall, or to one with another state folder.
 
+use crate::agent::hook::place;
 use crate::journal;
 use crate::state_dir::run_dirs;
 use crate::sys::{namespace, nftables, process};
 use crate::undo::tree::MARK;
 use crate::undo::{Undo, presence, revert};
 use squall_model::event::Presence;
-use squall_model::id::{InjectionId, RunId};
+use squall_model::id::InjectionId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -80,22 +81,27 @@ impl Runs {
             if is_held(&folder)? {
                 runs.held.insert(folder.clone());
             }
-            if let Ok(log) = journal::read_all(&folder.join(journal::FILE_NAME)) {
-                for tracked in log.state.injections() {
-                    runs.injections.insert(tracked.id.clone(), folder.clone());
-                }
-            }
-            let name = folder
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            // The guard's own cgroup stands in no journal.
-            let guard = crate::guard::cgroup::id(&RunId(name.clone()));
-            runs.injections.insert(guard, folder.clone());
-            runs.folders.insert(name, folder);
+            runs.explain(folder);
+        }
+        for folder in super::elsewhere::live_runs(state) {
+            runs.held.insert(folder.clone());
+            runs.explain(folder);
         }
         Ok(runs)
+    }
+
+    /// Everything that this run may have made.
+    fn explain(&mut self, folder: PathBuf) {
+        if let Ok(log) = journal::read_all(&folder.join(journal::FILE_NAME)) {
+            for tracked in log.state.injections() {
+                self.injections.insert(tracked.id.clone(), folder.clone());
+            }
+        }
+        let run = super::run_of(&folder);
+        // The guard's own cgroup stands in no journal.
+        let guard = crate::guard::cgroup::id(&run);
+        self.injections.insert(guard, folder.clone());
+        self.folders.insert(run.0, folder);
     }
 
     fn settle(&self, what: String, undo: Undo, run: Option<PathBuf>, force: bool) -> Found {
@@ -138,6 +144,7 @@ pub fn sweep(state: &Path, force: bool) -> io::Result<Vec<Found>> {
     sweep_cgroups(&runs, force, &mut found)?;
     sweep_tables(&runs, force, &mut found)?;
     sweep_backups(state, &runs, force, &mut found)?;
+    sweep_sockets(&runs, &mut found)?;
     Ok(found)
 }
 
@@ -250,7 +257,8 @@ fn sweep_cgroups(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result
 
 /// nftables tables named `squall_ID`, in every network namespace that something leads to.
 fn sweep_tables(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
-    if !nftables::answers() {
+    // Where it is not loaded there are no tables, and asking would load it.
+    if !nftables::is_loaded() || !nftables::answers() {
         return Ok(());
     }
     for (inode, path) in namespace::all()? {
@@ -270,6 +278,31 @@ fn sweep_tables(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<
             };
             found.push(runs.settle(what, undo, runs.injections.get(&id).cloned(), force));
         }
+    }
+    Ok(())
+}
+
+/// Hook sockets that nobody listens at any more: an agent was killed, and its run's folder is gone or was never undone.
+fn sweep_sockets(runs: &Runs, found: &mut Vec<Found>) -> io::Result<()> {
+    for (run, path) in place::abandoned()? {
+        let folder = runs.folders.get(&run).cloned();
+        let fate = if folder
+            .as_ref()
+            .is_some_and(|folder| runs.held.contains(folder))
+        {
+            Fate::Live
+        } else {
+            place::remove_left(&run)?;
+            Fate::Removed
+        };
+        found.push(Found {
+            what: format!("the hook's socket {}", path.display()),
+            undo: Undo::Nothing {
+                act: "a name that leads to nobody".to_owned(),
+            },
+            run: folder,
+            fate,
+        });
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! nf_tables in the kernel's own words: tables, chains and rules, made and removed in one transaction, read back with their counters.
 
+use super::module::{self, Module};
 use super::netlink::{Attributes, CREATE_APPEND, CREATE_NEW, Message, Netfilter, attributes, text};
 use std::io;
 use std::net::IpAddr;
@@ -255,8 +256,29 @@ pub fn queue_rule() -> Option<QueueRule> {
         })
 }
 
-/// Whether the kernel answers nf_tables requests of this process.
+/// Whether nf_tables can hold any table now.
+pub fn is_loaded() -> bool {
+    module() == Module::Askable
+}
+
+fn module() -> Module {
+    module::find("nf_tables", "nf_tables_newtable")
+}
+
+/// Whether the kernel answers nf_tables requests of this process, or would once the module is loaded. A read-only command may ask:
+/// where the question alone would load the module, it is not put.
 pub fn answers() -> bool {
+    match module() {
+        Module::Askable => asked(),
+        Module::Loadable => rustix::thread::capabilities(None).is_ok_and(|sets| {
+            sets.effective
+                .contains(rustix::thread::CapabilitySet::NET_ADMIN)
+        }),
+        Module::Absent => false,
+    }
+}
+
+fn asked() -> bool {
     Netfilter::open()
         .and_then(|socket| {
             socket.ask(&Message {

@@ -119,6 +119,15 @@ pub fn command(pid: u32) -> String {
     text.trim().chars().take(120).collect()
 }
 
+/// The command line of a process, word by word; none when it is gone or not ours to read.
+pub fn words(pid: u32) -> Vec<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = bytes.split(|byte| *byte == 0);
+    words
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
+}
+
 /// Whether the environment a process was started with holds exactly this `NAME=value`. Unreadable: no.
 pub fn has_variable(pid: u32, variable: &str) -> bool {
     std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| {

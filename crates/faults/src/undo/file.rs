@@ -3,7 +3,7 @@
 //! What the workload has itself replaced or deleted meanwhile is superseded, and left alone. What it has written into a damaged range is never
 //! overwritten: that is for a person to decide.
 
-use super::{UndoError, seen};
+use super::{UndoError, folder_time, seen};
 use crate::backup::{self, Data, Holds, Manifest, Range};
 use squall_model::event::{Observation, Presence};
 use std::fs::File;
@@ -202,16 +202,26 @@ fn ignore_full_disk(error: io::Error) -> io::Result<()> {
 
 /// Makes a deleted file again, unless the workload has made another. It appears complete, under its name, or not at all.
 fn recreate(manifest: &Manifest, data: &Data, folder: &Path) -> io::Result<Vec<Range>> {
-    if !matches!(there(manifest, false)?, There::Nothing) {
-        return remove_draft(manifest, folder);
-    }
-    remove_draft(manifest, folder)?;
     let parent = manifest.path.parent().unwrap_or(Path::new("/"));
+    match there(manifest, false)? {
+        There::Nothing => {}
+        // Made again by a try that did not come to its end, or by the workload.
+        There::Other(what) if look_at_remade(manifest, &what)?.0 == Presence::Absent => {
+            remove_draft(manifest, folder)?;
+            folder_time::put_back(&File::open(parent)?, manifest, folder)?;
+            return Ok(Vec::new());
+        }
+        _ => return remove_draft(manifest, folder),
+    }
+    let opened = File::open(parent)?;
+    folder_time::before(&opened, folder).or_else(ignore_full_disk)?;
+    remove_draft(manifest, folder)?;
     // Not every file system has files without a name, nor can each give them one.
     if make_unnamed(manifest, data, parent).is_err() {
         make_draft(manifest, data, &draft(manifest, folder))?;
     }
-    File::open(parent)?.sync_all()?;
+    folder_time::put_back(&opened, manifest, folder)?;
+    opened.sync_all()?;
     Ok(Vec::new())
 }
 

@@ -336,3 +336,44 @@ fn damage_through_a_link_is_damage_to_the_file_and_the_link_stays() {
     assert_eq!(case.undo().stuck, None);
     assert!(std::fs::read(&link).unwrap() == case.before.content.0);
 }
+
+fn changed_at(folder: &std::path::Path) -> std::time::SystemTime {
+    std::fs::metadata(folder).unwrap().modified().unwrap()
+}
+
+#[test]
+fn the_folder_of_a_deleted_file_gets_its_time_back_unless_somebody_else_changed_it() {
+    for (interrupted, disturbed) in [(false, false), (true, false), (false, true)] {
+        let case = Case::new(&format!("folder-time-{interrupted}-{disturbed}"));
+        let folder = case.path.parent().unwrap().to_owned();
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_007);
+        std::fs::File::open(&folder)
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+        let changes = case.inject(Damage::Delete {});
+        assert_ne!(changed_at(&folder), long_ago);
+        if disturbed {
+            std::fs::write(folder.join("the-workloads-own"), "x").unwrap();
+        }
+        let disturbed_at = changed_at(&folder);
+        for undo in &changes {
+            revert(undo).unwrap();
+            if interrupted {
+                // As when the first try had made the file again and was killed right after.
+                std::fs::File::open(&folder)
+                    .unwrap()
+                    .set_modified(std::time::SystemTime::now())
+                    .unwrap();
+                revert(undo).unwrap();
+            }
+        }
+        let now = changed_at(&folder);
+        if disturbed {
+            assert!(now != long_ago && now >= disturbed_at);
+        } else {
+            assert_eq!(now, long_ago, "interrupted: {interrupted}");
+        }
+        assert_eq!(case.undo().stuck, None);
+    }
+}

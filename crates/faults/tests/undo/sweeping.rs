@@ -3,8 +3,11 @@
 use crate::common::{Abandoned, Fixture, Sleeper, wait_for};
 use squall_faults::fault::{Fault, Target};
 use squall_faults::file_damage::{Damage, FileDamage};
+use squall_faults::lease::{Lease, LeaseFile};
+use squall_faults::network_partition::NetworkPartition;
 use squall_faults::recover::sweep::{Fate, Found, sweep};
 use squall_faults::sys::{nftables, process};
+use std::time::Duration;
 
 #[test]
 fn a_sweep_ends_what_its_own_dead_runs_left_and_nothing_that_it_cannot_explain() {
@@ -150,7 +153,67 @@ fn forced_sweep_in_a_world_of_its_own() {
     assert_eq!(process::identity(stranger.pid()).unwrap(), None);
     assert_eq!(nftables::tables().unwrap(), [(1, "not_ours".to_owned())]);
     assert_eq!(fates(true), []);
+    live_run_of_another_state_folder(&state);
+    sockets(&state);
     std::fs::remove_dir_all(state).unwrap();
+}
+
+/// What a run with a live lease has made is left alone whatever its state folder; once the lease is over for long it is not.
+fn live_run_of_another_state_folder(state: &std::path::Path) {
+    let other = Fixture::new("elsewhere");
+    let mut lease = Lease::starting_now(other.run.clone(), Duration::from_secs(60)).unwrap();
+    let mut file = LeaseFile::create(&other.run_dir(), &lease).unwrap();
+    let cut = NetworkPartition {
+        ports: vec![7],
+        ..NetworkPartition::default()
+    };
+    cut.inject(&Target::Host, &mut other.host::<NetworkPartition>(0))
+        .unwrap();
+    let worker = Sleeper::spawn(
+        std::process::Command::new("sleep")
+            .arg("60")
+            .env("SQUALL_WORKLOAD", &other.run.0)
+            .env("SQUALL_RUN", &other.run.0)
+            .env("SQUALL_OUT", other.run_dir().join("out")),
+    );
+    wait_for("the mark", || {
+        process::variable(worker.pid(), "SQUALL_OUT").is_some()
+    });
+    let fates = || -> Vec<Fate> {
+        let found = sweep(state, true).unwrap().into_iter();
+        found.map(|one| one.fate).collect()
+    };
+    assert_eq!(fates(), vec![Fate::Live; 2]);
+    assert!(process::identity(worker.pid()).unwrap().is_some());
+    assert_eq!(nftables::tables().unwrap().len(), 2);
+    lease.deadline_boot_ns = 1;
+    file.write(&lease).unwrap();
+    assert_eq!(fates(), vec![Fate::Removed; 2]);
+    assert_eq!(process::identity(worker.pid()).unwrap(), None);
+}
+
+/// A socket that nobody listens at goes, one that somebody listens at stays.
+fn sockets(state: &std::path::Path) {
+    use std::os::unix::net::UnixListener;
+    let folder = std::path::Path::new("/run/squall");
+    std::fs::create_dir_all(folder).unwrap();
+    let bind = |name: &str| {
+        let path = folder.join(name);
+        let listener = UnixListener::bind(&path).unwrap();
+        let touched = std::process::Command::new("touch")
+            .args(["-d", "1 hour ago"])
+            .arg(&path)
+            .status();
+        assert!(touched.unwrap().success());
+        (path, listener)
+    };
+    let (dead, listener) = bind("dead.hook");
+    drop(listener);
+    let (living, _listener) = bind("living.hook");
+    let found = sweep(state, false).unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].what.contains("dead.hook") && found[0].fate == Fate::Removed);
+    assert!(!dead.exists() && living.exists());
 }
 
 #[test]
@@ -161,7 +224,7 @@ fn a_forced_sweep_removes_what_nobody_explains_and_nothing_else() {
     }
     // Without the cgroup mounts and with a process table and a network of its own, it cannot reach what other people run here.
     // Hierarchies may be mounted anywhere, in a container's root too.
-    let script = "awk '$3 ~ /^cgroup/ {print $2}' /proc/self/mounts | while read -r point; do umount -l \"$point\" 2>/dev/null; done; \
+    let script = "awk '$3 ~ /^cgroup/ {print $2}' /proc/self/mounts | while read -r point; do umount -l \"$point\" 2>/dev/null; done; mount -t tmpfs run /run; \
         exec \"$0\" --exact sweeping::forced_sweep_in_a_world_of_its_own --ignored";
     let status = std::process::Command::new("unshare")
         .args(["-pfmn", "--mount-proc", "sh", "-c", script])

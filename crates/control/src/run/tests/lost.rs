@@ -321,3 +321,82 @@ fn a_share_that_is_known_only_when_ranks_are_is_refused_before_anything_is_armed
         assert_eq!(outcome.armed().is_empty(), exit == Exit::Refused);
     }
 }
+
+/// An agent that says so, undoes and ends, all in one breath, without a word about its rule.
+fn ends_by_itself(says: impl Fn(&mut Stage0) + Send + 'static) -> Play {
+    well_behaved(move |word, stage| {
+        if matches!(word, ToAgent::Arm(_)) {
+            stage.event(begun(Class::Lasting));
+            stage.event(landed());
+            says(stage);
+            stage.event_after(40, undo_begun());
+            stage.event_after(40, undone());
+            stage.after(
+                40,
+                Word::Agent(FromAgent::Finished {
+                    outstanding: Vec::new(),
+                }),
+            );
+            stage.after(
+                40,
+                Word::Guard(GuardReport::Ended {
+                    outstanding: Vec::new(),
+                }),
+            );
+            stage.after(40, Word::AgentGone);
+            stage.after(40, Word::GuardGone);
+        }
+    })
+}
+
+#[test]
+fn an_agent_that_ends_by_itself_ends_the_method_and_the_run_never_held() {
+    type Says = fn(&mut Stage0);
+    let cases: [(Says, &str); 2] = [
+        (|_| {}, "nobody had asked for"),
+        (
+            |stage| {
+                stage.event_after(
+                    40,
+                    Body::Interrupted {
+                        signal: "SIGTERM to the agent".into(),
+                    },
+                );
+            },
+            "SIGTERM to the agent",
+        ),
+    ];
+    for (says, words) in cases {
+        let outcome = play(script(), ends_by_itself(says));
+        assert_eq!(outcome.exit(), Exit::Interrupted, "{words}");
+        let told: Vec<&Body> = outcome.events.iter().map(|event| &event.body).collect();
+        let interrupted =
+            |body: &&&Body| matches!(body, Body::Interrupted { signal } if signal.contains(words));
+        assert_eq!(told.iter().filter(interrupted).count(), 1, "{told:?}");
+        let waited = |body: &Body| matches!(body, Body::Note { text } if text.contains("time limit") || text.contains("not done within"));
+        assert!(
+            !outcome.has(waited),
+            "it waited for a rule that nobody ends"
+        );
+        let report = outcome.conclusion.report.as_ref().expect("a report");
+        assert_eq!(report.verdict.exit, Exit::Interrupted);
+        assert!(outcome.conclusion.outstanding.is_empty());
+    }
+}
+
+#[test]
+fn a_signal_to_the_agent_when_the_run_is_ending_anyway_changes_nothing() {
+    let outcome = play(
+        script(),
+        well_behaved(|word, stage| {
+            kills(word, stage);
+            if matches!(word, ToAgent::Finish { .. }) {
+                stage.event(Body::Interrupted {
+                    signal: "SIGTERM to the agent".into(),
+                });
+            }
+        }),
+    );
+    assert_eq!(outcome.exit(), Exit::Held);
+    assert!(!outcome.has(|body| matches!(body, Body::Interrupted { .. })));
+}

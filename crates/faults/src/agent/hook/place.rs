@@ -2,7 +2,9 @@
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The folder of sockets: `/run/squall` (root), `$XDG_RUNTIME_DIR/squall`, else one of the user's under the temporary directory.
 fn folder() -> PathBuf {
@@ -39,6 +41,35 @@ pub(in crate::agent) fn make(run: &str) -> io::Result<PathBuf> {
     }
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
     Ok(socket(&folder, run))
+}
+
+/// A socket this old was not just bound by somebody who is about to listen.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Runs whose sockets lie in this user's folder though nobody listens at them, with the sockets' paths.
+pub(crate) fn abandoned() -> io::Result<Vec<(String, PathBuf)>> {
+    let entries = match std::fs::read_dir(folder()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let found = paths.filter_map(|path| {
+        let run = path
+            .file_name()?
+            .to_str()?
+            .strip_suffix(".hook")?
+            .to_owned();
+        let age = std::fs::symlink_metadata(&path)
+            .ok()?
+            .modified()
+            .ok()?
+            .elapsed()
+            .ok()?;
+        let refused = UnixStream::connect(&path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        (refused && age > BOUND).then_some((run, path))
+    });
+    Ok(found.collect())
 }
 
 /// Removes the socket that a killed agent left. None there is fine, and so is one of another user's that stays.

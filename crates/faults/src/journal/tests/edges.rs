@@ -301,3 +301,17 @@ fn errors_keep_their_kind_and_their_words_as_io_errors() {
     });
     assert!(full.to_string().contains("has reached"), "{full}");
 }
+
+#[test]
+fn a_file_that_is_longer_than_any_journal_is_refused_before_it_is_read() {
+    let path = std::env::temp_dir().join(format!("squall-long-{}", std::process::id()));
+    let file = std::fs::File::create(&path).unwrap();
+    // It takes no room on the disk, and would take all there is in memory.
+    file.set_len(SIZE_MAX + 1).unwrap();
+    let error = super::super::read_all(&path).unwrap_err();
+    assert!(
+        error.to_string().contains("a journal has at most"),
+        "{error}"
+    );
+    std::fs::remove_file(path).unwrap();
+}
