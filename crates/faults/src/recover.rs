@@ -3,6 +3,7 @@
 //! A live lease is never touched. A run whose lock is held though its lease is long over has stopped holders: they are ended first, by pidfd.
 //! A user's run never undoes root's state, nor the reverse.
 
+mod settled;
 pub mod sweep;
 
 use crate::journal::record::Writer;
@@ -111,7 +112,7 @@ pub fn outstanding(state: &Path) -> io::Result<Vec<Outstanding>> {
     let mut found = Vec::new();
     for run_dir in run_dirs(state)? {
         let path = run_dir.join(journal::FILE_NAME);
-        if !path.exists() {
+        if !path.exists() || settled::is(&run_dir) {
             continue;
         }
         let (injections, problem) = match journal::read_all(&path) {
@@ -142,7 +143,7 @@ pub fn recover_all(
 ) -> io::Result<Vec<(PathBuf, Result<Recovered, RecoverError>)>> {
     let mut results = Vec::new();
     for run_dir in run_dirs(state)? {
-        if run_dir.join(journal::FILE_NAME).exists() {
+        if run_dir.join(journal::FILE_NAME).exists() && !settled::is(&run_dir) {
             let result = recover_run(&run_dir, force);
             results.push((run_dir, result));
         }
@@ -173,7 +174,11 @@ pub fn recover_run(run_dir: &Path, force: bool) -> Result<Recovered, RecoverErro
         path: run_dir.to_owned(),
         source,
     })?;
+    let left = journal.state().outstanding().next().is_some();
     journal.close()?;
+    if !left {
+        settled::mark(run_dir);
+    }
     Ok(Recovered {
         run,
         run_dir: run_dir.to_owned(),
