@@ -2,10 +2,14 @@
 
 use squall_faults::kind::HostFacts;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 const UNIT: &str = "squall-recover.service";
+/// How long Python may take to say its version.
+const PYTHON: Duration = Duration::from_secs(5);
 
 /// How well something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -167,13 +171,16 @@ fn clock() -> Fact {
 }
 
 fn python() -> Fact {
-    let output = Command::new("python3")
-        .args(["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    let version = output.ok().filter(|output| output.status.success());
-    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let mut command = Command::new("python3");
+    command.args(["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"]);
+    let version = match answer(&mut command, PYTHON) {
+        Ok(version) => version,
+        Err(Late) => {
+            let found = format!("python3 did not answer within {} s", PYTHON.as_secs());
+            let remedy = "see what `python3 -c 'import sys'` waits for; log patterns work without";
+            return Fact::new("training hook", false, Health::Limited, found, remedy);
+        }
+    };
     let new_enough = version.as_ref().is_some_and(|version| {
         let mut parts = version
             .split('.')
@@ -191,6 +198,43 @@ fn python() -> Fact {
         found,
         "the hook for Python scripts needs Python 3.8 or later; log patterns work without",
     )
+}
+
+/// It did not answer in time.
+struct Late;
+
+/// The first line that a program prints before it ends well; ended by force when it takes too long.
+fn answer(command: &mut Command, within: Duration) -> Result<Option<String>, Late> {
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut child) = child else {
+        return Ok(None);
+    };
+    let deadline = Instant::now() + within;
+    loop {
+        match child.try_wait() {
+            Ok(None) if Instant::now() < deadline => {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            Ok(Some(status)) => {
+                // What it started may hold its output open: no more is read than a version takes.
+                let mut text = [0u8; 64];
+                let read = child.stdout.map(|mut out| out.read(&mut text));
+                let text = &text[..read.and_then(Result::ok).unwrap_or(0)];
+                let line = String::from_utf8_lossy(text).trim().to_owned();
+                return Ok((status.success() && !line.is_empty()).then_some(line));
+            }
+            _ => {
+                // One that has just ended is what is wanted.
+                child.kill().ok();
+                child.wait().ok();
+                return Err(Late);
+            }
+        }
+    }
 }
 
 fn boot_unit() -> Fact {
@@ -214,7 +258,7 @@ fn boot_unit() -> Fact {
     });
     let found = if enabled { "enabled" } else { "not enabled" };
     let remedy = format!(
-        "after a crash of the machine, `squall undo --all` must be typed; to have it done at boot: systemctl enable {UNIT}"
+        "after a crash of the machine, `squall undo --all` must be typed; to have it done at boot: copy packaging/{UNIT} to /etc/systemd/system/, then systemctl enable {UNIT}"
     );
     Fact::new("boot unit", enabled, Health::Limited, found, &remedy)
 }
@@ -319,6 +363,33 @@ pub fn host_words() -> BTreeMap<String, String> {
 mod tests {
     use super::*;
     use crate::testing::Scratch;
+
+    #[test]
+    fn a_program_that_does_not_answer_is_given_up() {
+        let begun = Instant::now();
+        let late = answer(Command::new("sleep").arg("600"), Duration::from_millis(50));
+        assert!(late.is_err() && begun.elapsed() < Duration::from_secs(60));
+        let said = answer(Command::new("echo").arg("3.11.2"), Duration::from_secs(60));
+        assert_eq!(said.ok().flatten().as_deref(), Some("3.11.2"));
+        assert!(matches!(
+            answer(&mut Command::new("/no/such/python"), PYTHON),
+            Ok(None)
+        ));
+    }
+
+    #[test]
+    fn a_unit_that_is_not_enabled_is_to_be_copied_first() {
+        let fact = boot_unit();
+        let Some(remedy) = fact.remedy else {
+            assert_eq!(fact.found, "enabled");
+            return;
+        };
+        let (copy, enable) = (
+            remedy.find("copy packaging/"),
+            remedy.find("systemctl enable"),
+        );
+        assert!(copy.is_some() && copy < enable, "{remedy}");
+    }
 
     #[test]
     fn everything_is_said_and_what_is_missing_has_a_remedy() {

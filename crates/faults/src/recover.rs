@@ -5,6 +5,7 @@
 
 mod elsewhere;
 pub(crate) mod probes;
+mod settled;
 pub mod sweep;
 
 use crate::journal::record::Writer;
@@ -113,7 +114,7 @@ pub fn outstanding(state: &Path) -> io::Result<Vec<Outstanding>> {
     let mut found = Vec::new();
     for run_dir in run_dirs(state)? {
         let path = run_dir.join(journal::FILE_NAME);
-        if !path.exists() {
+        if !path.exists() || settled::is(&run_dir) {
             continue;
         }
         let (injections, problem) = match journal::read_all(&path) {
@@ -144,7 +145,7 @@ pub fn recover_all(
 ) -> io::Result<Vec<(PathBuf, Result<Recovered, RecoverError>)>> {
     let mut results = Vec::new();
     for run_dir in run_dirs(state)? {
-        if run_dir.join(journal::FILE_NAME).exists() {
+        if run_dir.join(journal::FILE_NAME).exists() && !settled::is(&run_dir) {
             let result = recover_run(&run_dir, force);
             results.push((run_dir, result));
         }
@@ -187,7 +188,11 @@ pub fn recover_run(run_dir: &Path, force: bool) -> Result<Recovered, RecoverErro
         path: run_dir.to_owned(),
         source,
     })?;
+    let left = journal.state().outstanding().next().is_some();
     journal.close()?;
+    if !left {
+        settled::mark(run_dir);
+    }
     Ok(Recovered {
         run,
         run_dir: run_dir.to_owned(),

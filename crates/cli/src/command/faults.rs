@@ -2,6 +2,7 @@
 
 use crate::Outcome;
 use crate::arguments::{CatalogueFormat, Faults as Arguments};
+use crate::live::{columns, fitted};
 use crate::output::{Failure, Paint, Stream, json, style};
 use squall_catalog::Faults;
 use squall_model::exit::Exit;
@@ -30,14 +31,21 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             }
         }
         CatalogueFormat::Text => {
-            for info in kinds {
-                let name = style(Paint::Strong, &format!("{:20}", info.kind), Stream::Out);
-                println!("{name} {:9} {}", class(info.class), info.summary);
-            }
+            println!("{}", list(&kinds, columns(Stream::Out)));
             println!("\n`squall faults NAME` explains one");
         }
     }
     Ok(Exit::Held)
+}
+
+/// A line for each fault, or more where the terminal is narrow.
+fn list(kinds: &[&KindInfo], columns: Option<usize>) -> String {
+    let lines = kinds.iter().map(|info| {
+        let name = style(Paint::Strong, &format!("{:20}", info.kind), Stream::Out);
+        let line = format!("{name} {:9} {}", class(info.class), info.summary);
+        fitted(&line, columns, 31)
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn class(class: Class) -> &'static str {
@@ -174,29 +182,39 @@ fn facts(info: &KindInfo) -> Vec<(&'static str, String)> {
 }
 
 fn explain(info: &KindInfo) {
-    println!(
-        "{}\n  {}\n",
-        style(Paint::Strong, info.kind, Stream::Out),
-        info.summary
-    );
+    println!("{}", explanation(info, columns(Stream::Out)));
+}
+
+fn explanation(info: &KindInfo, columns: Option<usize>) -> String {
+    let mut page = format!("{}\n", style(Paint::Strong, info.kind, Stream::Out));
+    let mut add = |indent: usize, text: &str| {
+        let line = format!("{}{text}", " ".repeat(indent));
+        page.push_str(&fitted(&line, columns, indent + 2));
+        page.push('\n');
+    };
+    add(2, info.summary);
+    add(0, "");
     for (what, value) in facts(info) {
-        println!("  {what}: {value}");
+        add(2, &format!("{what}: {value}"));
     }
-    println!("\n  keys, beside those that every fault takes (target, for, at, every, after, …):");
+    add(0, "");
+    add(
+        2,
+        "keys, beside those that every fault takes (target, for, at, every, after, …):",
+    );
     for key in keys(info) {
         let must = if key.required { "required" } else { "optional" };
-        println!(
-            "    {}: {} ({must})\n      {}",
-            style(Paint::Strong, &key.name, Stream::Out),
-            key.form,
-            key.what
-        );
+        let name = style(Paint::Strong, &key.name, Stream::Out);
+        add(4, &format!("{name}: {} ({must})", key.form));
+        add(6, &key.what);
     }
-    println!("\n  example:");
+    add(0, "");
+    add(2, "example:");
+    // To be copied: never wrapped.
     for line in info.example.trim().lines() {
-        println!("    {line}");
+        page.push_str(&format!("    {line}\n"));
     }
-    println!();
+    page
 }
 
 fn machine(info: &KindInfo) -> serde_json::Value {
@@ -236,4 +254,25 @@ fn reference(kinds: &[&KindInfo]) -> String {
         page.push_str(&format!("\n```yaml\n{}\n```\n", info.example.trim()));
     }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_fits_eighty_columns_and_is_plain_without_a_terminal() {
+        let kinds: Vec<&KindInfo> = Faults::kinds().iter().collect();
+        assert_eq!(list(&kinds, None).lines().count(), kinds.len());
+        for line in list(&kinds, Some(80)).lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        for info in kinds {
+            let page = explanation(info, Some(80));
+            let text = page.split("  example:").next().unwrap_or_default();
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+        }
+    }
 }

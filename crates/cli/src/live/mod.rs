@@ -15,7 +15,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use words::Words;
 
-pub(crate) use fit::for_terminal;
+pub(crate) use fit::{columns, fitted, for_terminal, shortened};
 
 /// Prints a run to standard error (for people) or standard output (for machines).
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Observer for Printer {
         self.clear();
         let lines = area::lines(live, &self.words);
         self.area = lines.len();
-        let columns = fit::columns().unwrap_or(80);
+        let columns = fit::columns(Stream::Error).unwrap_or(80);
         for line in lines {
             eprintln!("{}", fit::cut(&line, columns));
         }

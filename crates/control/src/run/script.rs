@@ -39,6 +39,8 @@ pub struct Script {
     pub abort: Vec<(String, Check)>,
     /// How long the steady state is watched.
     pub baseline: Duration,
+    /// How long a started workload may take until its first training event, and then until its steady state.
+    pub warm_up: Duration,
     /// Fault steps, by number.
     pub rules: Vec<Rule>,
     /// What is done, in order.
@@ -121,6 +123,9 @@ pub struct Source {
     pub directory: PathBuf,
 }
 
+/// The warm-up when the file gives none.
+const WARM_UP: Duration = Duration::from_secs(60);
+
 impl Script {
     /// Prepares an experiment that was checked, with its plan.
     pub fn new<F>(experiment: &Experiment<F>, plan: &Plan, source: Source) -> Script {
@@ -144,6 +149,7 @@ impl Script {
             steady: named("steady-state", &experiment.steady_state, targets),
             abort: named("abort-when", &experiment.abort_when, targets),
             baseline: plan.baseline.0,
+            warm_up: experiment.warm_up.map_or(WARM_UP, |span| span.0),
             rate: experiment
                 .monitor
                 .as_ref()

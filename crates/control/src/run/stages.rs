@@ -8,14 +8,51 @@ use crate::monitor::{Config, Monitor};
 use squall_faults::protocol::{Rule, ToAgent, WorkloadSpec};
 use squall_model::event::Stage;
 use squall_model::experiment::Probe;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long a workload may take until its first sign of life.
-const WARM_UP: Duration = Duration::from_secs(60);
+/// How long nothing is said of a steady state that is not there; each silence is twice the last.
+const SILENCE: Duration = Duration::from_secs(10);
 /// How long the agent may take to start or end a workload.
 const START: Duration = Duration::from_secs(30);
 /// How long the agent may take to tell that rules have ended, once the workload has.
 const RULES_END: Duration = Duration::from_secs(4);
+
+/// When it is time to say that something is still waited for.
+struct Silence {
+    begun: Instant,
+    next: Duration,
+    limit: Duration,
+}
+
+impl Silence {
+    fn begin(limit: Duration) -> Silence {
+        Silence {
+            begun: Instant::now(),
+            next: SILENCE,
+            limit,
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        let over = self.begun.elapsed() >= self.next;
+        if over {
+            self.next *= 2;
+        }
+        over
+    }
+
+    /// `still waiting for the steady state, 10 s of at most 65 s (`warm-up:` allows more): steady-state/0: no epoch yet`.
+    fn words(&self, what: &str, failing: Option<(String, String)>) -> String {
+        let failing = failing.map_or(String::new(), |(check, measured)| {
+            format!(": {check}: {measured}")
+        });
+        format!(
+            "still waiting for {what}, {:.0} s of at most {:.0} s (`warm-up:` sets it){failing}",
+            self.begun.elapsed().as_secs_f64(),
+            self.limit.as_secs_f64()
+        )
+    }
+}
 
 impl Conductor<'_> {
     /// From the start of monitors to the end of the method. What ends it early stands in `halt`.
@@ -173,17 +210,28 @@ impl Conductor<'_> {
                 let events = it.board.of_workload(|w| w.steps.count + w.epochs.count > 0);
                 events.unwrap_or(false) || it.workload_ended()
             };
-            match self.until(WARM_UP, alive) {
-                Waited::Done => {}
-                Waited::Late => {
-                    self.note("no training event came within 60 s; the run goes on without")
+            let warm_up = self.script.warm_up;
+            let mut silence = Silence::begin(warm_up);
+            let waited = self.until(warm_up, |it| {
+                let done = alive(it);
+                if !done && silence.is_over() {
+                    it.note(silence.words("the first training event", None));
                 }
+                done
+            });
+            match waited {
+                Waited::Done => {}
+                Waited::Late => self.note(format!(
+                    "no training event came within {} s (`warm-up:`); the run goes on without",
+                    warm_up.as_secs_f64()
+                )),
                 Waited::Halted => return false,
             }
         }
         let patience = self.patience();
         let baseline = self.script.baseline.as_nanos() as u64;
         let mut since: Option<u64> = None;
+        let mut silence = Silence::begin(patience);
         let waited = self.until(patience, |it| {
             let now = it.board.clock.now_ns();
             let ended = it.workload_ended();
@@ -194,6 +242,10 @@ impl Conductor<'_> {
                     .is_some_and(|steady| steady.all_hold(0, false))
             {
                 since = None;
+                if !ended && silence.is_over() {
+                    let failing = it.steady.as_ref().and_then(Checks::failing);
+                    it.note(silence.words("the steady state", failing));
+                }
                 // A workload that is over will not become steady.
                 return ended;
             }
@@ -238,7 +290,7 @@ impl Conductor<'_> {
             });
         let slowest = probes.max().unwrap_or(Duration::ZERO);
         let warm_up = match self.script.workload {
-            Some(_) => WARM_UP,
+            Some(_) => self.script.warm_up,
             None => Duration::from_secs(2),
         };
         self.script.baseline + slowest + warm_up
@@ -304,4 +356,27 @@ fn argv(line: &str, out: &str) -> Result<Vec<String>, String> {
         .into_iter()
         .map(|word| word.replace("{out}", out))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_said_after_ever_longer_silences() {
+        let mut silence = Silence::begin(Duration::from_secs(65));
+        assert!(!silence.is_over());
+        let earlier = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+        silence.begun = earlier(11).expect("the machine runs for longer");
+        assert!(silence.is_over() && !silence.is_over());
+        assert_eq!(
+            silence.words(
+                "the steady state",
+                Some(("steady-state/0".into(), "no epoch yet".into()))
+            ),
+            "still waiting for the steady state, 11 s of at most 65 s (`warm-up:` sets it): steady-state/0: no epoch yet"
+        );
+        silence.begun = earlier(21).expect("the machine runs for longer");
+        assert!(silence.is_over() && !silence.is_over());
+    }
 }

@@ -46,6 +46,37 @@ fn an_abandoned_run_is_listed_without_being_touched_and_then_undone() {
 }
 
 #[test]
+fn a_run_that_is_known_to_be_settled_is_not_opened_again_until_its_journal_changes() {
+    let run = Abandoned::new("settled");
+    let mark = run.run_dir.join("journal.settled");
+    assert!(recover_all(&run.state, false).unwrap()[0].1.is_ok());
+    assert!(mark.exists());
+    let times = |mark_ahead: bool| {
+        let now = std::time::SystemTime::now();
+        let late = now + std::time::Duration::from_secs(9);
+        let (of_mark, of_journal) = if mark_ahead { (late, now) } else { (now, late) };
+        for (path, time) in [(&mark, of_mark), (&run.run_dir.join("journal"), of_journal)] {
+            let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.set_modified(time).unwrap();
+        }
+    };
+    times(true);
+    assert!(recover_all(&run.state, false).unwrap().is_empty());
+    times(false);
+    assert_eq!(recover_all(&run.state, false).unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_stuck_or_held_is_never_taken_for_settled() {
+    let run = Abandoned::new("unsettled");
+    let holder = run.hold();
+    run.lease(&holder.identity, -5.0);
+    assert!(recover_all(&run.state, false).unwrap()[0].1.is_err());
+    assert!(!run.run_dir.join("journal.settled").exists());
+    assert_eq!(outstanding(&run.state).unwrap().len(), 1);
+}
+
+#[test]
 fn a_live_lease_is_never_touched_not_even_by_force() {
     let run = Abandoned::new("live");
     let holder = run.hold();

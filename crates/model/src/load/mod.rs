@@ -168,6 +168,9 @@ fn document<T: DeserializeOwned>(
     prepare: fn(&mut Value, &Node, &mut Problems),
 ) -> Option<(T, Node)> {
     let tree = yaml::parse(text, problems)?;
+    if !faults.is_empty() && !is_experiment(&tree, schema, problems) {
+        return None;
+    }
     if !meaning::version_is_read(&tree, problems) {
         return None;
     }
@@ -192,6 +195,26 @@ fn document<T: DeserializeOwned>(
             None
         }
     }
+}
+
+/// Whether this is meant as an experiment at all. One problem says that it is not, instead of one for each of its lines.
+fn is_experiment(tree: &Node, schema: &Value, problems: &mut Problems) -> bool {
+    let NodeValue::Map(entries) = &tree.value else {
+        return true;
+    };
+    let known = schema.get("properties").and_then(Value::as_object);
+    let is_known = |key: &str| known.is_some_and(|known| known.contains_key(key));
+    let few = entries.iter().filter(|entry| is_known(&entry.key)).count() * 2 < entries.len();
+    let likely = !few || entries.iter().any(|entry| entry.key == "method");
+    if !likely && let Some(first) = entries.first() {
+        problems.add_at(
+            first.span,
+            Problem::new("not-an-experiment", "this file is not an experiment")
+                .label("most of its keys belong to something else")
+                .help("an experiment has `version: 1`, `title:` and `method:`; `squall faults` lists what a method can do"),
+        );
+    }
+    likely
 }
 
 fn serde_path(path: &serde_path_to_error::Path) -> Vec<PathSegment> {

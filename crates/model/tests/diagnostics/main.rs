@@ -70,6 +70,20 @@ fn each_mistake_has_its_code_and_each_remedy_removes_it() {
 }
 
 #[test]
+fn a_file_of_something_else_is_one_problem_and_not_one_for_each_line() {
+    for text in [
+        "services:\n  db: {image: postgres}\nvolumes: {}\nnetworks: {}\n",
+        "version: 1\ntime: {pattern: x}\nevents: []\n",
+        "title: Policy\ntype: object\nproperties: {}\n$id: x\n",
+    ] {
+        assert_eq!(codes(&problems(text)), ["not-an-experiment"], "{text}");
+    }
+    // One that is meant as an experiment is told all that is wrong with it.
+    let meant = problems("titel: x\nworkload: {process: {run: a}}\nmethod: []\nworklod: 1\n");
+    assert!(meant.len() > 2 && !codes(&meant).contains(&"not-an-experiment"));
+}
+
+#[test]
 fn each_problem_tells_where_and_what_to_do() {
     for case in cases() {
         let broken = with(case, case.broken);

@@ -211,6 +211,7 @@ fn script() -> Script {
         steady: Vec::new(),
         abort: Vec::new(),
         baseline: Duration::ZERO,
+        warm_up: Duration::from_secs(60),
         rules: vec![Rule {
             id: RuleId(0),
             kind: "process-kill".into(),

@@ -69,6 +69,25 @@ fn a_workload_that_ends_before_it_is_steady_is_not_steady() {
 }
 
 #[test]
+fn a_workload_that_never_becomes_steady_is_given_up_after_its_warm_up() {
+    let mut script = script();
+    script.workload = Some(Owned {
+        run: "serve".into(),
+        ..Owned::default()
+    });
+    script.steady = vec![(
+        "steady-state/0".into(),
+        check(r#"{"probe":{"file":{"path":"/no/such/file"}},"interval":"20ms"}"#),
+    )];
+    script.warm_up = Duration::from_millis(300);
+    // With the usual warm-up the run would reach this first.
+    script.time_limit = Duration::from_secs(15);
+    let outcome = play(script, well_behaved(kills));
+    assert_eq!(outcome.exit(), Exit::NotSteady);
+    assert!(outcome.armed().is_empty());
+}
+
+#[test]
 fn an_abort_condition_ends_the_run_at_once_and_undoes() {
     let mut script = script();
     let scratch = Scratch::new("abort");

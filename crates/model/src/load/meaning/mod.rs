@@ -134,6 +134,8 @@ impl<'a> Meaning<'a> {
         self.not_zero(experiment.time_limit, root.key("time-limit"));
         self.not_zero(experiment.baseline, root.key("baseline"));
         self.fits_limit(experiment.baseline, root.key("baseline"));
+        self.not_zero(experiment.warm_up, root.key("warm-up"));
+        self.fits_limit(experiment.warm_up, root.key("warm-up"));
     }
 
     /// Epochs of the whole job, when the file says so.

@@ -1,6 +1,6 @@
 //! What is written: YAML, keys and values, workload and targets.
 
-use super::{AT, Case, EXPECT, FAULT, KEYS, PROBE, TARGET, TITLE, case};
+use super::{AT, BASE, Case, EXPECT, FAULT, KEYS, PROBE, TARGET, TITLE, case};
 
 pub(super) const CASES: &[Case] = &[
     // YAML
@@ -57,6 +57,12 @@ pub(super) const CASES: &[Case] = &[
     ),
     case("key-not-text", TARGET, "second: {[rank]: 1}", TARGET),
     // Structure
+    case(
+        "not-an-experiment",
+        BASE,
+        "services:\n  db: {image: postgres}\nvolumes: {}\nnetworks: {}\n",
+        BASE,
+    ),
     case(
         "unsupported-version",
         "version: 1",
