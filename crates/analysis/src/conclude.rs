@@ -212,10 +212,11 @@ fn band(it: &InjectionReport, log: &Log<'_>) -> Band {
         injection: it.id.clone(),
         label: format!("{} {}", it.kind, it.target),
         from_ns,
-        to_ns: if once {
-            from_ns
-        } else {
-            it.gone_ns.unwrap_or(log.end_ns)
+        // What could not be undone still acts when the record ends.
+        to_ns: match it.gone_ns {
+            _ if once => from_ns,
+            Some(gone) if !it.gone.is_left() => gone,
+            _ => log.end_ns,
         },
     }
 }

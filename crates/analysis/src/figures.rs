@@ -148,8 +148,12 @@ fn rolled_back(findings: &Findings<'_>) -> Figure {
         num::thousands(left as u64)
     };
     let once = of.iter().all(|it| it.gone == Gone::NothingToUndo);
-    let definition = if once && !of.is_empty() {
+    let definition = if of.is_empty() {
+        "nothing was injected".into()
+    } else if once {
         "each injection acted once, so there was nothing to undo".into()
+    } else if checks == 0 {
+        "injections not proven gone".into()
     } else {
         format!(
             "injections not proven gone, by {}",

@@ -7,6 +7,7 @@ mod live;
 mod phase_log;
 mod processes;
 mod report;
+pub mod screen;
 pub mod shipped;
 
 pub use desk::{Desk, Ended, binaries};

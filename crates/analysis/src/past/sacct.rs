@@ -7,18 +7,65 @@ use super::{Cause, PastJob};
 use crate::num;
 use std::collections::BTreeMap;
 
-/// Why a text is no accounting.
+/// What prints accounting as it is read here.
+const COMMAND: &str =
+    "sacct --parsable2 --duplicates --format JobID,State,Start,End,Elapsed,Restarts,AllocTRES";
+
+/// Why a text is no accounting that can be used, with the place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the first line has no column `{0}`; print it with `sacct --parsable2 --duplicates --format JobID,State,Start,End,Elapsed,Restarts,AllocTRES`"
-)]
-pub struct MissingColumn(pub &'static str);
+#[non_exhaustive]
+pub enum Unusable {
+    /// It is the table for people.
+    #[error("line 1 parts its columns by spaces, which names of jobs may contain")]
+    Spaces,
+    /// A column that is needed.
+    #[error("line 1 has no column `{0}`")]
+    Column(&'static str),
+    /// A row that was cut, or a field with a bar in it.
+    #[error("line {line} has {fields} fields, but line 1 names {named} columns")]
+    Fields {
+        /// Number of the line, from 1.
+        line: usize,
+        /// Fields in it.
+        fields: usize,
+        /// Columns that line 1 names.
+        named: usize,
+    },
+    /// Neither a time nor a word for none.
+    #[error("line {line}: `{text}` in column `{column}` is not a time such as 2026-11-24T10:00:00")]
+    Time {
+        /// Number of the line, from 1.
+        line: usize,
+        /// Where it stands.
+        column: &'static str,
+        /// What stands there.
+        text: String,
+    },
+}
+
+impl Unusable {
+    /// What to type next.
+    pub fn remedy(&self) -> String {
+        match self {
+            Unusable::Spaces | Unusable::Column(_) => format!("print it with `{COMMAND}`"),
+            Unusable::Fields { .. } => format!(
+                "print it again with `{COMMAND}`, without columns of free text such as JobName"
+            ),
+            Unusable::Time { .. } => {
+                format!("unset SLURM_TIME_FORMAT and print it again with `{COMMAND}`")
+            }
+        }
+    }
+}
 
 /// Whether a text looks like accounting: its first line names columns.
 pub fn is_one(first_line: &str) -> bool {
-    first_line
-        .split('|')
-        .any(|name| matches!(name.trim(), "JobID" | "JobIDRaw"))
+    let names = first_line.split(['|', ' ']).map(str::trim);
+    let mut names = names.filter(|name| !name.is_empty());
+    match first_line.contains('|') {
+        true => names.any(|name| matches!(name, "JobID" | "JobIDRaw")),
+        false => matches!(names.next(), Some("JobID" | "JobIDRaw")),
+    }
 }
 
 struct Incarnation {
@@ -57,46 +104,89 @@ fn means(state: &str) -> Means {
     }
 }
 
+/// Positions of the columns that are read.
+struct Columns {
+    named: usize,
+    id: usize,
+    state: usize,
+    start: usize,
+    end: usize,
+    elapsed: Option<usize>,
+    restarts: Option<usize>,
+    tres: Option<usize>,
+}
+
+impl Columns {
+    fn of(first_line: &str) -> Result<Columns, Unusable> {
+        if !first_line.contains('|') {
+            return Err(Unusable::Spaces);
+        }
+        let names: Vec<&str> = first_line.split('|').map(str::trim).collect();
+        let find = |name: &str| names.iter().position(|it| *it == name);
+        let need = |name: &'static str| find(name).ok_or(Unusable::Column(name));
+        Ok(Columns {
+            named: names.len(),
+            id: find("JobID")
+                .or(find("JobIDRaw"))
+                .ok_or(Unusable::Column("JobID"))?,
+            state: need("State")?,
+            start: need("Start")?,
+            end: need("End")?,
+            elapsed: find("Elapsed"),
+            restarts: find("Restarts"),
+            tres: find("AllocTRES").or(find("ReqTRES")),
+        })
+    }
+
+    fn incarnation(&self, line: usize, fields: &[&str]) -> Result<Incarnation, Unusable> {
+        let of = |index: Option<usize>| index.map_or("", |at| fields[at]);
+        let time = |column, at: usize| match fields[at] {
+            "" | "Unknown" | "None" | "N/A" => Ok(None),
+            text => moment(text).map(Some).ok_or_else(|| Unusable::Time {
+                line,
+                column,
+                text: text.to_owned(),
+            }),
+        };
+        Ok(Incarnation {
+            state: fields[self.state].to_owned(),
+            start: time("Start", self.start)?,
+            end: time("End", self.end)?,
+            elapsed: length(of(self.elapsed)),
+            restarts: of(self.restarts).parse().unwrap_or(0),
+            gpus: gpus(of(self.tres)),
+        })
+    }
+}
+
 /// Reads accounting; steps of jobs are left out.
 ///
 /// # Errors
-/// When a needed column is missing.
-pub fn read(text: &str) -> Result<Vec<PastJob>, MissingColumn> {
+/// When a needed column is missing, or a row cannot be read: figures from a part of the rows would be wrong.
+pub fn read(text: &str) -> Result<Vec<PastJob>, Unusable> {
     let mut lines = text.lines();
-    let names: Vec<&str> = lines
-        .next()
-        .unwrap_or_default()
-        .split('|')
-        .map(str::trim)
-        .collect();
-    let find = |name: &str| names.iter().position(|it| *it == name);
-    let need = |name: &'static str| find(name).ok_or(MissingColumn(name));
-    let id =
-        find("JobID").map_or_else(|| need("JobIDRaw").map_err(|_| MissingColumn("JobID")), Ok)?;
-    let (state, start, end) = (need("State")?, need("Start")?, need("End")?);
-    let (elapsed, restarts) = (find("Elapsed"), find("Restarts"));
-    let tres = find("AllocTRES").or(find("ReqTRES"));
+    let columns = Columns::of(lines.next().unwrap_or_default())?;
     let mut jobs: BTreeMap<&str, Vec<Incarnation>> = BTreeMap::new();
     let mut order: Vec<&str> = Vec::new();
-    for line in lines.filter(|line| !line.trim().is_empty()) {
-        let fields: Vec<&str> = line.split('|').map(str::trim).collect();
-        let at = |index: usize| fields.get(index).copied().unwrap_or_default();
-        let of = |index: Option<usize>| index.map_or("", at);
-        let job = at(id);
+    for (index, row) in lines.enumerate().filter(|(_, row)| !row.trim().is_empty()) {
+        let line = index + 2;
+        let fields: Vec<&str> = row.split('|').map(str::trim).collect();
+        if fields.len() != columns.named {
+            return Err(Unusable::Fields {
+                line,
+                fields: fields.len(),
+                named: columns.named,
+            });
+        }
+        let job = fields[columns.id];
         if job.is_empty() || job.contains('.') {
             continue;
         }
         if !jobs.contains_key(job) {
             order.push(job);
         }
-        jobs.entry(job).or_default().push(Incarnation {
-            state: at(state).to_owned(),
-            start: moment(at(start)),
-            end: moment(at(end)),
-            elapsed: length(of(elapsed)),
-            restarts: of(restarts).parse().unwrap_or(0),
-            gpus: gpus(of(tres)),
-        });
+        let incarnation = columns.incarnation(line, &fields)?;
+        jobs.entry(job).or_default().push(incarnation);
     }
     let told = order.into_iter().filter_map(|name| {
         let incarnations = jobs.remove(name)?;
@@ -183,7 +273,7 @@ impl Incarnation {
     }
 }
 
-/// `2026-11-24T10:00:00`, in seconds; local time, of which only differences are used. `Unknown` and `None` are none.
+/// `2026-11-24T10:00:00`, in seconds; local time, of which only differences are used.
 fn moment(text: &str) -> Option<i64> {
     let at: jiff::civil::DateTime = text.parse().ok()?;
     let at = jiff::tz::Offset::UTC.to_timestamp(at).ok()?;

@@ -52,6 +52,8 @@ struct InjectionRow<'a> {
     it: &'a crate::landing::InjectionReport,
     number: usize,
     at: String,
+    /// When it was gone; empty where nothing was to be undone or nobody knows.
+    gone_at: String,
     landed_mark: &'static str,
     gone_mark: &'static str,
 }
@@ -174,6 +176,7 @@ fn injection((index, it): (usize, &crate::landing::InjectionReport)) -> Injectio
         it,
         number: index + 1,
         at: text::seconds(it.landed_ns.unwrap_or(it.begun_ns)),
+        gone_at: it.gone_ns.map_or(String::new(), text::seconds),
         landed_mark: if it.landed.as_aimed() { "▼" } else { "?" },
         gone_mark: match it.gone {
             Gone::Gone | Gone::NothingToUndo | Gone::Superseded => "✓",

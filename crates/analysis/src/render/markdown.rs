@@ -162,8 +162,10 @@ fn injections(page: &mut Page, report: &Report) {
             it if it.is_left() => "✗",
             _ => "✓",
         };
+        let at = it.gone_ns.map(|t_ns| text::seconds(t_ns) + ": ");
+        let at = at.unwrap_or_default();
         let remedy = it.remedy.as_ref();
-        let remedy = remedy.map_or(String::new(), |it| format!(" To do: {}", plain(it)));
+        let remedy = remedy.map_or(String::new(), |it| format!(". To do: {}", plain(it)));
         [
             (index + 1).to_string(),
             plain(&format!("{} on {} · {}", it.kind, it.target, it.mechanism)),
@@ -173,7 +175,7 @@ fn injections(page: &mut Page, report: &Report) {
                 text::seconds(it.landed_ns.unwrap_or(it.begun_ns)),
                 it.landed_words
             )),
-            format!("{gone} {}{remedy}", plain(&it.gone_words)),
+            format!("{gone} {at}{}{remedy}", plain(&it.gone_words)),
         ]
     });
     let head = [

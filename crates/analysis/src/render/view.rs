@@ -128,6 +128,7 @@ pub(super) fn bands(report: &Report) -> Vec<Stretch> {
                 .iter()
                 .position(|word| *word == "pid" || word.starts_with('('));
             let label = short[..until.unwrap_or(short.len())].join(" ");
+            let label = label.trim_end_matches(',').to_owned();
             let number = number(report, Some(&band.injection));
             stretch(timeline, number, label, (band.from_ns, band.to_ns))
         })

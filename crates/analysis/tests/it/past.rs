@@ -143,9 +143,44 @@ fn what_is_missing_is_said() {
         (untimed.ettr, untimed.wall_ns, untimed.lost_steps),
         (None, None, Some(48))
     );
-    let error = sacct::read("JobID|State|Start\n").unwrap_err();
-    assert!(error.to_string().contains("no column `End`"));
     assert!(!sacct::is_one("epoch 1 step 2"));
+    assert!(!sacct::is_one("no JobID here"));
+}
+
+#[test]
+fn accounting_that_cannot_be_used_is_refused_with_its_place_and_what_to_type() {
+    const HEAD: &str = "JobID|JobName|State|Start|End\n";
+    let row = |start: &str| format!("{HEAD}1|a|COMPLETED|{start}|2026-11-01T01:00:00\n");
+    for (text, place, remedy) in [
+        (
+            "JobID|State|Start\n".to_owned(),
+            "line 1 has no column `End`",
+            "print it with `sacct --parsable2",
+        ),
+        (
+            "       JobID    JobName      State\n------------ ----------\n".into(),
+            "line 1 parts its columns by spaces",
+            "--parsable2",
+        ),
+        (
+            format!("{HEAD}1|a|b|COMPLETED|2026-11-01T00:00:00|2026-11-01T01:00:00\n"),
+            "line 2 has 6 fields, but line 1 names 5 columns",
+            "without columns of free text",
+        ),
+        (
+            row("yesterday"),
+            "line 2: `yesterday` in column `Start` is not a time",
+            "unset SLURM_TIME_FORMAT",
+        ),
+    ] {
+        assert!(sacct::is_one(text.lines().next().unwrap()), "{text}");
+        let error = sacct::read(&text).unwrap_err();
+        assert!(error.to_string().contains(place), "{error}");
+        assert!(error.remedy().contains(remedy), "{}", error.remedy());
+    }
+    for none in ["Unknown", "None", "N/A", ""] {
+        assert_eq!(sacct::read(&row(none)).unwrap()[0].wall_ns, None);
+    }
 }
 
 /// A log of one job that is interrupted after the given numbers of steps, each time going back to the last tenth step.

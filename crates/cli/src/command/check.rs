@@ -9,7 +9,7 @@ use squall_model::exit::Exit;
 use squall_model::load;
 
 pub(crate) fn run(arguments: &Check) -> Outcome {
-    let text = file::text(&arguments.file)?;
+    let text = file::text(&arguments.file, file::EXPERIMENT)?;
     let name = arguments.file.display().to_string();
     let read = load::read::<Faults>(&text, &name);
     match (arguments.format, read) {

@@ -60,7 +60,10 @@ pub(crate) fn run(arguments: &Ettr) -> Outcome {
 }
 
 fn read_patterns(path: &Path) -> Result<PatternFile, Failure> {
-    let text = file::text(path)?;
+    let text = file::text(
+        path,
+        "give the path of a pattern file; docs/ettr.md shows one",
+    )?;
     let name = path.display().to_string();
     patterns::read(&text).map_err(|found| Failure::diagnostics(&found, &text, &name))
 }
@@ -98,8 +101,8 @@ fn account(first: String, lines: BufReader<File>, path: &Path) -> Result<Vec<Pas
     sacct::read(&text).map_err(|error| {
         Failure::new(
             Exit::Usage,
-            format!("{} cannot be used: {error}", path.display()),
-            None,
+            format!("could not use {}, because {error}", path.display()),
+            Some(&error.remedy()),
         )
     })
 }

@@ -1,4 +1,4 @@
-//! Reading the text of an experiment file.
+//! Reading the text of a file that people write.
 
 use crate::output::Failure;
 use squall_model::exit::Exit;
@@ -9,13 +9,17 @@ use std::path::Path;
 /// One byte more than the loader accepts: enough to know that a file is too large without reading all of it.
 const READ_MAX: u64 = load::BYTES_MAX as u64 + 1;
 
-/// The text of a file, bounded.
-pub(crate) fn text(path: &Path) -> Result<String, Failure> {
+/// What to give where an experiment is wanted.
+pub(crate) const EXPERIMENT: &str =
+    "give the path of an experiment file; `squall faults` lists what can stand in it";
+
+/// The text of a file, bounded. `help` says which file to give.
+pub(crate) fn text(path: &Path, help: &str) -> Result<String, Failure> {
     let unreadable = |error: std::io::Error| {
         Failure::new(
             Exit::Invalid,
             format!("could not read {}, because {error}", path.display()),
-            Some("give the path of an experiment file; `squall faults` lists what can stand in it"),
+            Some(help),
         )
     };
     let mut bytes = Vec::new();

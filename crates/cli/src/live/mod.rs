@@ -8,6 +8,7 @@ mod words;
 
 use crate::arguments::Format;
 use crate::output::{Paint, Stream, style};
+use area::Area;
 use squall_control::run::{Live, Observer};
 use squall_model::event::Event;
 use squall_model::id::RunId;
@@ -23,6 +24,7 @@ pub(crate) struct Printer {
     format: Format,
     /// Lines of the live area that stand on the terminal now.
     area: usize,
+    picture: Area,
     terminal: bool,
     words: Words,
 }
@@ -35,6 +37,7 @@ impl Printer {
         Printer {
             format,
             area: 0,
+            picture: Area::default(),
             terminal,
             words: Words::default(),
         }
@@ -78,11 +81,11 @@ impl Observer for Printer {
             return;
         }
         self.clear();
-        let lines = area::lines(live, &self.words);
-        self.area = lines.len();
         let columns = fit::columns(Stream::Error).unwrap_or(80);
+        let lines = self.picture.lines(live, &self.words, columns);
+        self.area = lines.len();
         for line in lines {
-            eprintln!("{}", fit::cut(&line, columns));
+            eprintln!("{line}");
         }
         std::io::stderr().flush().unwrap_or_default();
     }

@@ -26,6 +26,7 @@ pub(super) struct Words {
 #[derive(Debug)]
 struct Injected {
     name: String,
+    rule: RuleId,
     /// Whether its change may still be in the world.
     active: bool,
     place: String,
@@ -166,9 +167,14 @@ impl Words {
             .collect()
     }
 
-    /// What the armed rules wait for, in one line.
+    /// What the armed rules wait for, in one line. A rule whose injection acts waits for nothing until that is undone.
     pub(super) fn next(&self) -> String {
-        let aims: Vec<&str> = self.aims.values().map(String::as_str).collect();
+        let acts = |rule: &RuleId| {
+            let mut of = self.injections.values();
+            of.any(|it| it.active && it.rule == *rule)
+        };
+        let waiting = self.aims.iter().filter(|(rule, _)| !acts(rule));
+        let aims: Vec<&str> = waiting.map(|(_, aim)| aim.as_str()).collect();
         aims.join(" · ")
     }
 
@@ -193,6 +199,7 @@ impl Words {
             }
             Body::InjectionBegun {
                 injection,
+                rule,
                 kind,
                 target,
                 class,
@@ -202,6 +209,7 @@ impl Words {
                 let target = target.split(" (").next().unwrap_or(target);
                 let injected = Injected {
                     name: format!("{kind}   {target}"),
+                    rule: *rule,
                     active: *class != Class::OneShot,
                     place: String::new(),
                 };
