@@ -12,7 +12,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool> {
     if let Some(unknown) = arguments.first() {
         bail!("`cargo xtask keras` takes no arguments, but got `{unknown}`");
     }
-    needs::install(needs::COMPILER)?;
+    needs::install(needs::FRAMEWORKS)?;
     let bench = Bench::ready("squall-keras")?;
     let without = bench.experiment(WITHOUT)?;
     println!(

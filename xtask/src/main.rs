@@ -6,6 +6,7 @@
     reason = "a tool for people at a terminal"
 )]
 
+mod bugs;
 mod command;
 mod crash;
 mod demo;
@@ -33,6 +34,8 @@ The project's own verbs:
   cargo xtask crash --trials N [--seed S] random kills, half at fail points, half from a timer
   cargo xtask prove [aim|bugs|clean|naming] [--count N]  many runs: kills land where aimed, bugs are found and named, clean kills are not
   cargo xtask torch                       real PyTorch under torchrun survives three kills, bit for bit (makes a virtual environment)
+  cargo xtask torch --bugs N              the script's seeded bugs are found and named (0: as shipped; N: with N fresh seeds, and clean runs)
+  cargo xtask torch --kills N             N clean kills, none of which may be called different
   cargo xtask torch --launcher N          how often torchrun's own restart fails with its own settings, with its interval
   cargo xtask keras                       a Keras script that ends itself every ten epochs: without checkpoints, and with
   cargo xtask page                        the report's page in a browser; renews the pictures in docs/images

@@ -4,36 +4,41 @@ use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A program and the Debian package that brings it.
-type Need = (&'static str, &'static str);
+/// What must be there, and the Debian package that brings it.
+pub(crate) enum Need {
+    Program(&'static str, &'static str),
+    /// A module of Python's that Debian packages apart from Python.
+    Module(&'static str, &'static str),
+}
+
+use Need::{Module, Program};
 
 const NEEDS: &[Need] = &[
-    ("python3", "python3"),
-    ("ip", "iproute2"),
-    ("tc", "iproute2"),
-    ("unshare", "util-linux"),
-    ("systemd-analyze", "systemd"),
-    ("xmllint", "libxml2-utils"),
+    Program("python3", "python3"),
+    Program("ip", "iproute2"),
+    Program("tc", "iproute2"),
+    Program("unshare", "util-linux"),
+    Program("systemd-analyze", "systemd"),
+    Program("xmllint", "libxml2-utils"),
 ];
 
 /// The report's page is looked at in this, and printed.
 pub(crate) const BROWSER: &[Need] = &[
-    ("chromium", "chromium"),
-    ("pdftotext", "poppler-utils"),
-    ("pdftoppm", "poppler-utils"),
+    Program("chromium", "chromium"),
+    Program("pdftotext", "poppler-utils"),
+    Program("pdftoppm", "poppler-utils"),
 ];
 
-/// The stub libraries of `cargo xtask torch` are made with these.
-pub(crate) const COMPILER: &[Need] = &[("gcc", "gcc"), ("readelf", "binutils")];
+/// The virtual environment of the tests with real frameworks, and the stub libraries in it, are made with these.
+pub(crate) const FRAMEWORKS: &[Need] = &[
+    Module("ensurepip", "python3-venv"),
+    Program("gcc", "gcc"),
+    Program("readelf", "binutils"),
+];
 
 /// Installs what is missing as root, `more` included; otherwise names the one line to type.
 pub(crate) fn install(more: &[Need]) -> Result<()> {
-    let mut packages: Vec<&str> = NEEDS
-        .iter()
-        .chain(more)
-        .filter(|(program, _)| !is_there(program))
-        .map(|(_, package)| *package)
-        .collect();
+    let mut packages: Vec<&str> = NEEDS.iter().chain(more).filter_map(Need::missing).collect();
     packages.dedup();
     if packages.is_empty() {
         return Ok(());
@@ -55,6 +60,25 @@ pub(crate) fn install(more: &[Need]) -> Result<()> {
         bail!("could not install {}; type:\n  {line}", packages.join(" "));
     }
     Ok(())
+}
+
+impl Need {
+    /// The package, unless what it brings is there.
+    fn missing(&self) -> Option<&'static str> {
+        match self {
+            Program(program, package) => (!is_there(program)).then_some(package),
+            Module(module, package) => (!can_import(module)).then_some(package),
+        }
+    }
+}
+
+fn can_import(module: &str) -> bool {
+    Command::new("python3")
+        .args(["-c", &format!("import {module}")])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 fn is_there(program: &str) -> bool {

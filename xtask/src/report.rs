@@ -24,6 +24,46 @@ pub(crate) fn workload_exit(folder: &Path) -> Option<i64> {
         .ok()
 }
 
+/// What a report says of a run without a bug.
+pub(crate) struct Outcome {
+    pub(crate) finished: bool,
+    pub(crate) landed: u32,
+    pub(crate) recovered: u32,
+    pub(crate) sameness: String,
+}
+
+pub(crate) fn outcome(folder: &Path) -> Result<Outcome> {
+    let report = read(folder)?;
+    let count = |list: &str, fits: &dyn Fn(&Value) -> bool| {
+        let all = report[list].as_array().into_iter().flatten();
+        all.filter(|it| fits(it)).count() as u32
+    };
+    Ok(Outcome {
+        finished: workload_exit(folder) == Some(0),
+        landed: count("injections", &|it| it["landed"] == "on-aim"),
+        recovered: count("recoveries", &|it| it["outcome"] == "caught-up"),
+        sameness: report["same_result"]["sameness"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+    })
+}
+
+/// The mistake that a report names, `same` where the result is, `no answer` where the fault did not land or nothing was decided.
+pub(crate) fn named(folder: &Path) -> Result<String> {
+    let report = read(folder)?;
+    let injections = report["injections"].as_array().cloned().unwrap_or_default();
+    if injections.len() != 1 || injections[0]["landed"] != "on-aim" {
+        return Ok("no answer".into());
+    }
+    let name = report["diagnosis"]["mistake"].as_str();
+    let name = name.unwrap_or(match report["same_result"]["sameness"].as_str() {
+        Some("same") => "same",
+        _ => "no answer",
+    });
+    Ok(name.to_owned())
+}
+
 /// Injections that landed, and restarts of the job.
 pub(crate) fn landed_and_restarts(folder: &Path) -> Result<(usize, u64)> {
     let report = read(folder)?;

@@ -9,8 +9,8 @@ use std::time::Instant;
 struct Part {
     name: &'static str,
     what: &'static str,
-    /// Only when named: it needs a browser or a gigabyte of wheels.
-    on_request: bool,
+    /// Programs beside those that every part needs.
+    needs: &'static [needs::Need],
     run: fn() -> Result<bool>,
 }
 
@@ -18,61 +18,61 @@ const PARTS: &[Part] = &[
     Part {
         name: "format",
         what: "rustfmt finds nothing to change",
-        on_request: false,
+        needs: &[],
         run: format,
     },
     Part {
         name: "lint",
         what: "clippy finds nothing, warnings included",
-        on_request: false,
+        needs: &[],
         run: lint,
     },
     Part {
         name: "rust",
         what: "unit, property, snapshot and end-to-end tests",
-        on_request: false,
+        needs: &[],
         run: rust,
     },
     Part {
         name: "page",
         what: "the report's page in a browser",
-        on_request: true,
+        needs: needs::BROWSER,
         run: page,
     },
     Part {
         name: "python",
         what: "the hook's own tests",
-        on_request: false,
+        needs: &[],
         run: python,
     },
     Part {
         name: "docs",
         what: "schemas and reference match the code",
-        on_request: false,
+        needs: &[],
         run: docs,
     },
     Part {
         name: "unit",
         what: "the boot unit is valid",
-        on_request: false,
+        needs: &[],
         run: boot_unit,
     },
     Part {
         name: "torch",
         what: "real PyTorch under torchrun survives three kills",
-        on_request: true,
+        needs: needs::FRAMEWORKS,
         run: torch,
     },
     Part {
         name: "keras",
         what: "a Keras script that ends itself, without checkpoints and with",
-        on_request: true,
+        needs: needs::FRAMEWORKS,
         run: keras,
     },
     Part {
         name: "crash",
         what: "the crash matrix's regular cells and 100 random trials",
-        on_request: false,
+        needs: &[],
         run: crash,
     },
 ];
@@ -91,13 +91,12 @@ pub(crate) fn run(names: &[String]) -> Result<bool> {
     needs::install(&[])?;
     let mut results = Vec::new();
     for part in PARTS {
-        let named = names.iter().any(|name| name == part.name);
-        if !named && (part.on_request || !names.is_empty()) {
+        if !names.is_empty() && names.iter().all(|name| name != part.name) {
             continue;
         }
         println!("\n== {}: {}", part.name, part.what);
         let started = Instant::now();
-        let passed = match (part.run)() {
+        let passed = match needs::install(part.needs).and_then(|()| (part.run)()) {
             Ok(passed) => passed,
             Err(error) => {
                 eprintln!("error: {error:#}");

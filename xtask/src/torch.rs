@@ -1,4 +1,5 @@
 //! `cargo xtask torch`: the main job on real PyTorch under torchrun, with kills, and the hook's tests with a real torch.
+//! `--bugs N`: seeded bugs are named. `--kills N`: N clean kills, and none is called different.
 //! `--launcher N`: how often torchrun's own restart fails without the settings that make it dependable.
 
 use crate::command::{cargo, program, root, succeeds, target_dir};
@@ -13,20 +14,41 @@ use std::process::{Command, Stdio};
 
 const EXPERIMENT: &str = "examples/pytorch/kill-a-rank-every-ten-epochs.yaml";
 const LAUNCHER: &str = "examples/pytorch/launcher-defaults.yaml";
-const USAGE: &str = "`cargo xtask torch` takes nothing, or `--launcher N`";
+const USAGE: &str =
+    "`cargo xtask torch` takes nothing, or one of `--bugs N`, `--kills N`, `--launcher N`";
+/// Kills of one run of the main job.
+const KILLS: u32 = 3;
+/// Where the clean kills of `--kills` land, one after the other.
+const PHASES: [&str; 5] = [
+    "forward",
+    "backward",
+    "optimizer-step",
+    "data-wait",
+    "epoch-end",
+];
 
 pub(crate) fn run(arguments: &[String]) -> Result<bool> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let trials: Option<u32> = match arguments[..] {
+    let asked = match arguments[..] {
         [] => None,
-        ["--launcher", count] => Some(count.parse().ok().filter(|n| *n > 0).context(USAGE)?),
+        [verb, count] => Some((verb, count.parse::<u32>().context(USAGE)?)),
         _ => bail!(USAGE),
     };
-    needs::install(needs::COMPILER)?;
+    let (verb, count) = asked.unwrap_or(("", 0));
+    let known = matches!(
+        (verb, count),
+        ("", _) | ("--bugs", _) | ("--kills" | "--launcher", 1..)
+    );
+    if !known {
+        bail!(USAGE);
+    }
+    needs::install(needs::FRAMEWORKS)?;
     let bench = Bench::ready("squall-torch")?;
-    match trials {
-        Some(trials) => measure_the_launcher(&bench, trials),
-        None => Ok(hook_tests(&bench)? && main_job(&bench)?),
+    match verb {
+        "--launcher" => measure_the_launcher(&bench, count),
+        "--kills" => clean_kills(&bench, count),
+        "--bugs" => crate::bugs::run(&bench, count),
+        _ => Ok(hook_tests(&bench)? && main_job(&bench)? && crate::bugs::run(&bench, 0)?),
     }
 }
 
@@ -66,6 +88,17 @@ impl Bench {
         Ok(command)
     }
 
+    /// The same for an experiment of `examples/pytorch` that was changed.
+    pub(crate) fn text(&self, name: &str, text: &str) -> Result<Ran> {
+        let script = root().join("examples/pytorch/train_gpt.py");
+        let file = self.state.join(format!("{name}.yaml"));
+        fs::write(
+            &file,
+            text.replace("train_gpt.py", &script.to_string_lossy()),
+        )?;
+        self.experiment(&file.to_string_lossy())
+    }
+
     /// `squall run` with our own output; the run's folder is the one that is new afterwards.
     pub(crate) fn experiment(&self, file: &str) -> Result<Ran> {
         let before = self.runs();
@@ -97,7 +130,7 @@ impl Bench {
 
 impl Ran {
     /// What the logs of the workload and of its reference tell of failures.
-    fn findings(&self) -> Findings {
+    pub(crate) fn findings(&self) -> Findings {
         let log = |name: &str| {
             fs::read_to_string(self.folder.join("logs").join(name)).unwrap_or_default()
         };
@@ -155,6 +188,42 @@ fn main_job(bench: &Bench) -> Result<bool> {
     }
     eprintln!("torchrun's own restart failed twice in a row");
     Ok(false)
+}
+
+/// The main job again and again, each time with another seed and another phase. What the launcher lost is not counted.
+fn clean_kills(bench: &Bench, wanted: u32) -> Result<bool> {
+    let shipped = fs::read_to_string(root().join(EXPERIMENT))?;
+    let (mut kills, mut recovered, mut different, mut launcher, mut other) = (0, 0, 0, 0, 0);
+    for number in 0..wanted.div_ceil(KILLS) {
+        let seed = 1_001 + number;
+        let phase = PHASES[number as usize % PHASES.len()];
+        let text = shipped
+            .replace("--epochs 40", &format!("--epochs 40 --seed {seed}"))
+            .replace(
+                "every: {epochs: 10}",
+                &format!("every: {{epochs: 10}}, phase: {phase}"),
+            );
+        let ran = bench.text(&format!("kills-{seed}"), &text)?;
+        let outcome = report::outcome(&ran.folder)?;
+        if !outcome.finished && ran.findings().blame_the_launcher() {
+            launcher += 1;
+        } else {
+            kills += outcome.landed;
+            recovered += outcome.recovered;
+            different += u32::from(outcome.sameness == "different");
+            other += u32::from(!matches!(outcome.sameness.as_str(), "same" | "different"));
+        }
+        let runs = number + 1;
+        let summary = format!(
+            "clean kills of PyTorch: {kills} in {runs} runs, {recovered} recovered\n\
+             called different though nothing was wrong: {} runs\n\
+             not decided: {other} · lost by the launcher, not counted: {launcher}\n",
+            interval::of(different, runs - launcher),
+        );
+        print!("\n{summary}");
+        fs::write(bench.state.join("kills.txt"), &summary)?;
+    }
+    Ok(different == 0 && other == 0 && kills >= wanted.saturating_sub(launcher * KILLS))
 }
 
 /// One kill a trial, torchrun and gloo as they come.

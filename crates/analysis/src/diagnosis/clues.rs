@@ -65,6 +65,8 @@ pub(super) struct Clues {
     pub(super) unfinished: bool,
     /// Path of what was loaded.
     pub(super) path: Option<String>,
+    /// Files of two different steps were loaded by one rank before its first step.
+    pub(super) mixed: Option<(u64, u64)>,
     /// The rank that saves checkpoints.
     pub(super) writer: u32,
     /// The first step after the restart, and the same step without an interruption.
@@ -179,13 +181,10 @@ impl Place<'_> {
             completed,
             stop: self.stop(),
             whole: self.whole(),
-            saved_at_stop: self
-                .before
-                .saved
-                .iter()
-                .any(|it| Some(it.step) == completed),
+            saved_at_stop: self.saved_at(completed),
             unfinished,
             path,
+            mixed: self.mixed(),
             writer: self.writer(),
             first: get(self.steps, resumed + 1),
             first_twin: get(self.theirs, resumed + 1),
@@ -252,6 +251,31 @@ impl Place<'_> {
             event.path.clone().filter(|_| is_load)
         });
         (others && begun > renamed && self.whole(), path)
+    }
+
+    /// Whether a checkpoint of this step was put in place. Where saves tell of their begin, a file that was only renamed is
+    /// a note of the script's, such as where it stopped.
+    fn saved_at(&self, step: Option<u64>) -> bool {
+        let saves = self.lineage.attempts.iter().flat_map(|it| &it.saved);
+        let begins_are_told = saves.clone().any(|it| it.begun_ns.is_some());
+        let mut here = self.before.saved.iter();
+        here.any(|it| Some(it.step) == step && (it.begun_ns.is_some() || !begins_are_told))
+    }
+
+    fn mixed(&self) -> Option<(u64, u64)> {
+        let mut loaded: std::collections::BTreeMap<Option<u32>, u64> = Default::default();
+        for (attempt, rank, index) in self.lineage.rank_events() {
+            let event = self.log.work.training[index].event;
+            if attempt != self.index || event.kind != "checkpoint-loaded" {
+                continue;
+            }
+            let Some(step) = event.step else { continue };
+            let first = *loaded.entry(rank).or_insert(step);
+            if first != step {
+                return Some((first, step));
+            }
+        }
+        None
     }
 
     /// The rank that tells of checkpoints; the lowest where nobody does.

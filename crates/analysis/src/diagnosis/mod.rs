@@ -7,7 +7,7 @@
 //!
 //! | what differs first | mistake |
 //! |---|---|
-//! | the loss, on every rank, and the save of what was loaded never ended or much of what was learned is gone | torn checkpoint |
+//! | the loss, on every rank, and the save of what was loaded never ended, its files are of different steps, or much of what was learned is gone | torn checkpoint |
 //! | the samples, which are those of later steps by as many as were lost, after all ranks left by themselves | dead save handler |
 //! | the samples otherwise | samples |
 //! | the learning rate | learning rate |

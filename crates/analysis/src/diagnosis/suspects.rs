@@ -59,7 +59,8 @@ fn is_torn(clues: &Clues) -> bool {
     let jump = clues.jump.is_some_and(|jump| jump.is_one());
     let wrong = clues.loss() == Cmp::Differs && all_ranks_off(clues) != Some(false);
     // Other samples alone make another loss; then only a jump speaks.
-    wrong && (jump || (clues.unfinished && clues.data() != Cmp::Differs))
+    let cut_off = clues.unfinished || clues.mixed.is_some();
+    wrong && (jump || (cut_off && clues.data() != Cmp::Differs))
 }
 
 fn torn(clues: &Clues) -> Answer {
@@ -96,7 +97,14 @@ fn torn(clues: &Clues) -> Answer {
             "the save of {path} had begun, and nothing tells that it ended, yet it was loaded"
         ));
     }
-    if let Some(jump) = clues.jump {
+    if let Some((one, other)) = clues.mixed {
+        words.push(format!(
+            "files of step {} and of step {} were loaded together",
+            num::thousands(one),
+            num::thousands(other)
+        ));
+    }
+    if let Some(jump) = clues.jump.filter(|jump| jump.share() > 0.0) {
         words.push(format!(
             "the loss of step {step} is {} instead of {} ({} of what was learned is gone)",
             num::significant(jump.loss),
@@ -122,7 +130,16 @@ fn is_handler(clues: &Clues) -> bool {
 fn may_be_handler(clues: &Clues) -> bool {
     let untold = !clues.whole && ahead(clues).is_some();
     let exactly = clues.stop == Stop::Unknown && ahead(clues) == Some(clues.lost());
-    !is_handler(clues) && (untold || exactly)
+    // What was renamed at the stop was not what the job went on from: a note of where it stopped, perhaps.
+    let by_shift = clues
+        .shift
+        .filter(|shift| *shift > 0)
+        .map(i64::unsigned_abs);
+    let noted = clues.stop != Stop::Vanished
+        && clues.saved_at_stop
+        && !is_torn(clues)
+        && by_shift == Some(clues.lost());
+    !is_handler(clues) && (untold || exactly || noted)
 }
 
 fn handler(clues: &Clues) -> Answer {

@@ -13,7 +13,7 @@ use squall_model::hook::TrainingEvent;
 use squall_model::id::RunId;
 use std::collections::BTreeMap;
 
-const RUNS: [(Option<Mistake>, &str); 8] = [
+const RUNS: [(Option<Mistake>, &str); 10] = [
     (None, include_str!("recorded/naming/clean.json")),
     (None, include_str!("recorded/naming/preempted.json")),
     (
@@ -39,6 +39,15 @@ const RUNS: [(Option<Mistake>, &str); 8] = [
     (
         Some(Mistake::SaveHandler),
         include_str!("recorded/naming/save-handler.json"),
+    ),
+    // PyTorch, whose checkpoints are two files, with a note of the script's beside them.
+    (
+        Some(Mistake::TornCheckpoint),
+        include_str!("recorded/naming/torch-torn-checkpoint.json"),
+    ),
+    (
+        Some(Mistake::SaveHandler),
+        include_str!("recorded/naming/torch-save-handler.json"),
     ),
 ];
 
