@@ -77,7 +77,10 @@ pub(crate) fn run(arguments: &arguments::Proxy) -> Outcome {
 /// What the file says, or the options.
 fn wanted(arguments: &arguments::Proxy) -> Result<ProxyFile, Failure> {
     if let Some(path) = &arguments.file {
-        let text = file::text(path)?;
+        let text = file::text(
+            path,
+            "give the path of a proxy file; docs/proxy.md shows one",
+        )?;
         let name = path.display().to_string();
         return squall_proxy::file::read(&text)
             .map_err(|found| Failure::diagnostics(&found, &text, &name));

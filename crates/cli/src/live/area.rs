@@ -1,6 +1,6 @@
 //! The live area: a few lines that stand below what was said, at a terminal only.
 
-use super::fit::{cut, wrap};
+use super::fit::{INDENT, cut, wrap};
 use super::words::Words;
 use squall_analysis::num;
 use squall_control::run::Live;
@@ -55,7 +55,7 @@ impl Area {
         let mut lines = vec![cut(&self.training(live, columns), columns)];
         let mut add = |label: &str, text: &str| {
             if !text.is_empty() {
-                let line = wrap(&format!(" {label:<9}{text}"), columns);
+                let line = wrap(&format!(" {label:<9}{text}"), columns, INDENT);
                 lines.extend(line.lines().map(|line| cut(line, columns)));
             }
         };

@@ -58,7 +58,7 @@ fn width(text: &str) -> usize {
 }
 
 /// Breaks each line at spaces; what follows stands under the text, not under the time. A word longer than a line loses its middle.
-fn wrap(text: &str, columns: usize, indent: usize) -> String {
+pub(super) fn wrap(text: &str, columns: usize, indent: usize) -> String {
     let mut out = String::new();
     for line in text.lines() {
         let mut used = 0;

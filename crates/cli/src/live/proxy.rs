@@ -1,6 +1,7 @@
 //! A proxy as it runs: what it leads where, what fired first, and at a terminal a line for each proxy that stays below.
 
 use super::fit::{columns, cut, for_terminal};
+use crate::output::Stream;
 use squall_proxy::{Record, Seen, What};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -119,7 +120,7 @@ impl View {
             return;
         }
         self.clear();
-        let width = columns().unwrap_or(80);
+        let width = columns(Stream::Error).unwrap_or(80);
         let mut lines: Vec<String> = all.iter().take(SHOWN).map(line).collect();
         if all.len() > SHOWN {
             lines.push(format!("          and {} more", all.len() - SHOWN));
