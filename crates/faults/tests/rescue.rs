@@ -245,6 +245,8 @@ fn probing(run: &Run) -> std::process::Child {
     let child = std::process::Command::new("sleep")
         .arg("9007")
         .env("SQUALL_PROBE", &mark)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
     until("the mark", || {
@@ -258,7 +260,6 @@ fn a_probes_command_ends_with_its_controller_and_not_before() {
     for guard_dies in [false, true] {
         let mut run = Run::start();
         let mut probe = probing(&run);
-        signal(run.agent, "CONT");
         assert_eq!(probe.try_wait().unwrap(), None);
         if guard_dies {
             signal(run.guard, "STOP");

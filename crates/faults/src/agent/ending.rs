@@ -123,9 +123,9 @@ impl<L: Injectable> Agent<L> {
         }
     }
 
-    /// Where the guard is gone too, nobody else ends what a lost controller's probes had started.
+    /// Ends what a lost controller's probes had started. The guard does so too, unless it is stopped or dead.
     fn clear_after_controller(&mut self) {
-        if !self.guard_alive && self.control.ended() {
+        if self.controller_lost {
             // What cannot be ended now is found by the next command.
             crate::recover::probes::end_left(&self.options.run).unwrap_or_default();
         }

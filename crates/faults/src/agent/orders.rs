@@ -36,6 +36,7 @@ impl<L: Injectable> Agent<L> {
             ));
         }
         if let Some(because) = failed {
+            self.controller_lost = true;
             self.end(&format!("the controller was lost: {because}"));
         }
     }
