@@ -24,7 +24,7 @@ const PHASES: [&str; 5] = [
     "backward",
     "optimizer-step",
     "data-wait",
-    "epoch-end",
+    "step-end",
 ];
 
 pub(crate) fn run(arguments: &[String]) -> Result<bool> {
@@ -201,7 +201,10 @@ fn clean_kills(bench: &Bench, wanted: u32) -> Result<bool> {
             .replace("--epochs 40", &format!("--epochs 40 --seed {seed}"))
             .replace(
                 "every: {epochs: 10}",
-                &format!("every: {{epochs: 10}}, phase: {phase}"),
+                &format!(
+                    "every: {{steps: {}, phase: {phase}}}, times: 3",
+                    83 + number % 10
+                ),
             );
         let ran = bench.text(&format!("kills-{seed}"), &text)?;
         let outcome = report::outcome(&ran.folder)?;

@@ -204,7 +204,9 @@ fn injections_max(keys: &StepKeys, limit: Span, last_epoch: Option<u64>) -> Opti
     let times = keys.times.map(u64::from);
     let Some(every) = &keys.every else {
         // A replayed step or epoch can be hit again when that is asked for.
-        let repeats = keys.mean_time_between.is_some() || keys.on_replay == Some(true);
+        let repeats = keys.mean_time_between.is_some()
+            || keys.on_replay == Some(true)
+            || keys.on_request == Some(true);
         return if repeats { times } else { Some(1) };
     };
     let counted = match (every.epochs, every.time, last_epoch) {
@@ -252,6 +254,9 @@ fn moment(keys: &StepKeys) -> String {
             (.., Some(time)) => format!("every {time}"),
             _ => "never".to_owned(),
         };
+    }
+    if keys.on_request == Some(true) {
+        return "when the script asks for it".to_owned();
     }
     if let Some(mean) = keys.mean_time_between {
         return format!("at random moments, {mean} apart on average");

@@ -124,6 +124,9 @@ pub struct StepKeys {
     /// Also act on steps and epochs that are repeated after a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_replay: Option<bool>,
+    /// Acts only where the training script asks for it (`squall_hook.every_epochs`, `squall_hook.terminate`), until the workload ends or `times` is reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_request: Option<bool>,
 }
 
 impl StepKeys {
@@ -139,5 +142,6 @@ impl StepKeys {
         "mean-time-between",
         "times",
         "on-replay",
+        "on-request",
     ];
 }

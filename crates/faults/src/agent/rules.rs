@@ -119,7 +119,9 @@ impl<L: Injectable> Agent<L> {
             target: rule.target,
             count: Arc::new(AtomicU32::new(0)),
         };
-        let repeats = rule.keys.every.is_some() || rule.keys.mean_time_between.is_some();
+        let repeats = rule.keys.every.is_some()
+            || rule.keys.mean_time_between.is_some()
+            || rule.keys.on_request == Some(true);
         let armed = Armed {
             plan: Arc::new(plan),
             trigger,

@@ -60,6 +60,8 @@ pub(super) enum Aim {
         name: String,
         plus: u64,
     },
+    /// Never by itself.
+    Request,
 }
 
 impl Aim {
@@ -69,9 +71,16 @@ impl Aim {
             keys.every.is_some(),
             keys.after.is_some(),
             keys.mean_time_between.is_some(),
+            keys.on_request == Some(true),
         ];
         if given.iter().filter(|given| **given).count() > 1 {
-            return Err("give only one of `at`, `every`, `after` and `mean-time-between`".into());
+            return Err(
+                "give only one of `at`, `every`, `after`, `mean-time-between` and `on-request`"
+                    .into(),
+            );
+        }
+        if keys.on_request == Some(true) {
+            return Ok(Aim::Request);
         }
         if let Some(every) = &keys.every {
             let repeated = |unit, n: u64, before| {

@@ -144,7 +144,7 @@ impl Trigger {
                 }
                 Vec::new()
             }
-            Aim::Line(_) | Aim::After { .. } | Aim::Phase(_) => Vec::new(),
+            Aim::Line(_) | Aim::After { .. } | Aim::Phase(_) | Aim::Request => Vec::new(),
         }
     }
 

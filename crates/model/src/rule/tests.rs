@@ -79,6 +79,31 @@ fn a_replayed_epoch_fires_again_only_when_asked() {
 }
 
 #[test]
+fn what_acts_on_request_never_acts_by_itself_and_is_never_over() {
+    let keys = StepKeys {
+        on_request: Some(true),
+        ..StepKeys::default()
+    };
+    let mut trigger = trigger(&keys, None);
+    for epoch in 1..50 {
+        assert!(
+            trigger
+                .training(Some(1), &epoch_end(epoch), epoch)
+                .is_empty()
+        );
+        assert!(trigger.tick(epoch * 1_000_000_000).is_empty());
+        assert!(trigger.line("epoch").is_empty());
+    }
+    assert!(trigger.holds(&|_| vec!["epoch-end".into()]).is_empty());
+    assert!(!trigger.is_done());
+    let both = StepKeys {
+        on_request: Some(true),
+        ..every_epochs(2)
+    };
+    assert!(Trigger::new(7, RuleId(0), &both, None, None).is_err());
+}
+
+#[test]
 fn events_of_other_ranks_do_not_count() {
     let mut trigger = trigger(&every_epochs(1), None);
     assert!(trigger.training(Some(0), &epoch_end(1), 0).is_empty());

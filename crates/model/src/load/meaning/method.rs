@@ -117,6 +117,7 @@ impl Meaning<'_> {
             self.check_target(step, info, at);
         }
         self.check_timing(&step.keys, at);
+        self.check_request(step.fault.kind(), &step.keys, at);
         self.check_after(step, at, names);
         for problem in step.fault.problems() {
             self.value(

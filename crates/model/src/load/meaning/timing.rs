@@ -14,6 +14,7 @@ impl Meaning<'_> {
             ("every", keys.every.is_some()),
             ("after", keys.after.is_some()),
             ("mean-time-between", keys.mean_time_between.is_some()),
+            ("on-request", keys.on_request == Some(true)),
         ]
         .into_iter()
         .filter_map(|(key, given)| given.then_some(key))
@@ -44,8 +45,31 @@ impl Meaning<'_> {
         self.check_repetition(keys, at);
     }
 
+    /// A script can ask for its own end, and for nothing else.
+    pub(super) fn check_request(&mut self, kind: &str, keys: &StepKeys, at: At<'_>) {
+        const OFFERED: [&str; 2] = ["process-terminate", "process-kill"];
+        let at = at.key("on-request");
+        match keys.on_request {
+            Some(true) if OFFERED.contains(&kind) => {
+                self.needs_training(at, "a fault on request");
+            }
+            Some(true) => self.key(
+                at,
+                Problem::new(
+                    "request-unknown",
+                    format!("a script cannot ask for `{kind}`"),
+                )
+                .label("never acts")
+                .help("scripts ask for `process-terminate` or `process-kill`"),
+            ),
+            _ => {}
+        }
+    }
+
     fn check_repetition(&mut self, keys: &StepKeys, at: At<'_>) {
-        let repeats = keys.every.is_some() || keys.mean_time_between.is_some();
+        let repeats = keys.every.is_some()
+            || keys.mean_time_between.is_some()
+            || keys.on_request == Some(true);
         if keys.probability.is_some_and(|share| share.0 <= 0.0) {
             self.value(
                 at.key("probability"),

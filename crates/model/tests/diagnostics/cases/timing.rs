@@ -178,6 +178,12 @@ pub(super) const CASES: &[Case] = &[
         "reference: true}\nmethod:\n  - wait: 1s\nexpect:\n  - same-result: {as: reference, by: final-parameters}",
     ),
     case(
+        "request-unknown",
+        FAULT,
+        "process-pause: {target: {rank: 1}, on-request: true, for: 5s}",
+        "process-kill: {target: {rank: 1}, on-request: true}",
+    ),
+    case(
         "repeats-missing",
         "reference: true}\ntargets:\n  second: {rank: 1}\n  all-data: {file: '{out}/*.bin'}\nsteady-state:\n  - probe: {training-event: {every: epoch, within: 30s}}\nmethod:\n  - process-kill: {target: {name: second}, at: {time: 10s}}\nexpect:\n  - recovered-within: 60s",
         "reference: true}\nmethod:\n  - wait: 1s\nexpect:\n  - same-result: {as: reference, by: trajectory}",
