@@ -144,6 +144,31 @@ fn a_lock_without_a_lease_needs_force() {
 }
 
 #[test]
+fn a_lock_with_a_damaged_lease_needs_force() {
+    let run = Abandoned::new("damaged-lease");
+    let holder = run.hold();
+    std::fs::write(run.run_dir.join(squall_faults::lease::FILE_NAME), b"torn").unwrap();
+    let error = recover_run(&run.run_dir, false).unwrap_err();
+    assert!(
+        matches!(error, RecoverError::HeldByUnknown { .. }),
+        "{error}"
+    );
+    assert!(run.is_paused());
+    let recovered = recover_run(&run.run_dir, true).unwrap();
+    assert_eq!(recovered.ended, std::slice::from_ref(&holder.identity));
+    assert!(!run.is_paused());
+}
+
+#[test]
+fn backups_that_cannot_be_read_are_told_and_not_taken_for_none() {
+    let run = Abandoned::new("no-backups");
+    std::fs::write(run.run_dir.join("backups"), b"x").unwrap();
+    let error = recover_run(&run.run_dir, false).unwrap_err();
+    assert!(error.to_string().contains("backups"), "{error}");
+    assert!(!run.is_paused());
+}
+
+#[test]
 fn another_users_run_is_refused() {
     if !rustix::process::geteuid().is_root() {
         crate::skip("giving a folder to another user needs root");
@@ -305,6 +330,24 @@ fn the_other_changes_of_an_injection_are_undone_past_a_failure() {
     assert_eq!(observations[0].presence, Presence::Absent);
     assert_eq!(observations[1].presence, Presence::Unknown);
     assert!(stuck.unwrap().because.contains("/nowhere"));
+}
+
+#[test]
+fn changes_are_undone_from_the_last_to_the_first_with_one_moment_between() {
+    let (first, last) = (Sleeper::start(), Sleeper::start());
+    first.stop();
+    last.stop();
+    let undo = |sleeper: &Sleeper| Undo::Continue {
+        process: sleeper.identity.clone(),
+    };
+    let between = std::cell::RefCell::new(Vec::new());
+    take_back(&[undo(&first), undo(&last)], || {
+        between
+            .borrow_mut()
+            .push((first.state() == 'T', last.state() == 'T'));
+    });
+    assert_eq!(between.into_inner(), [(true, false)]);
+    assert_ne!(first.state(), 'T');
 }
 
 #[test]
