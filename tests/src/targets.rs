@@ -57,6 +57,8 @@ pub struct Prey {
     listeners: Vec<TcpListener>,
     /// Those who take datagrams, one by IPv4 and one by IPv6.
     sockets: Vec<UdpSocket>,
+    /// Connections, both their ends.
+    connections: Vec<[TcpStream; 2]>,
 }
 
 /// How one fault is tried.
@@ -87,7 +89,7 @@ pub fn recipe(kind: &str) -> anyhow::Result<&'static Recipe> {
 }
 
 /// Every recipe.
-pub static RECIPES: [Recipe; 12] = [
+pub static RECIPES: [Recipe; 15] = [
     Recipe {
         kind: "process-pause",
         prepare: a_process,
@@ -154,6 +156,9 @@ pub static RECIPES: [Recipe; 12] = [
     packets::DUPLICATE,
     packets::REORDER,
     packets::CORRUPT,
+    packets::RATE,
+    packets::BLACKHOLE,
+    packets::RESET,
 ];
 
 impl Prey {
@@ -166,6 +171,7 @@ impl Prey {
             modified: None,
             listeners: Vec::new(),
             sockets: Vec::new(),
+            connections: Vec::new(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Network faults beside what others have installed, with an SSH session that must live, and their rates.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpStream, UdpSocket};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use squall_faults::fault::Target;
+use squall_faults::sys::diag;
+use squall_model::event::Presence;
 use squall_tests::catalogue::kinds;
 use squall_tests::compliance::trial::{Injection, RUN, build};
 use squall_tests::compliance::{in_every_way, lifecycle};
 use squall_tests::folder::Folder;
-use squall_tests::poll::until;
+use squall_tests::poll::{poll, until};
 use squall_tests::sandbox::{Sandbox, command, skip, tmpfs};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -392,6 +394,83 @@ fn rates_are_inside_the_binomial_interval_in_both_families() {
                     "{kind} {config}: {seen:?}; {told}"
                 );
             }
+        }
+        Ok(())
+    });
+}
+
+/// Two ends of an idle connection by loopback.
+fn connection(address: &str) -> anyhow::Result<[TcpStream; 2]> {
+    let listener = TcpListener::bind(address)?;
+    let one = TcpStream::connect(listener.local_addr()?)?;
+    let (other, _) = listener.accept()?;
+    for end in [&one, &other] {
+        end.set_nonblocking(true)?;
+    }
+    Ok([one, other])
+}
+
+/// Why an end is over, once it is.
+fn ended_with(end: &mut TcpStream) -> anyhow::Result<ErrorKind> {
+    poll(LIMIT, || match end.read(&mut [0; 8]) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Ok(Some(error.kind())),
+        Ok(count) => anyhow::bail!("it read {count} bytes"),
+    })
+}
+
+#[test]
+fn both_ends_of_a_connection_report_a_reset_in_both_families() {
+    let test = "both_ends_of_a_connection_report_a_reset_in_both_families";
+    inside(test, || {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            for is_busy in [false, true] {
+                let mut ends = connection(address)?;
+                let mut spared = connection(address)?;
+                if is_busy {
+                    // What is under way or unread changes the numbers, not the end.
+                    ends[0].write_all(&[1; 5000])?;
+                    ends[1].write_all(&[2; 300])?;
+                }
+                let port = ends[0].local_addr()?.port();
+                let state = Folder::new()?;
+                std::fs::create_dir_all(state.path().join("runs").join(RUN))?;
+                let config = serde_json::json!({"ports": [port]});
+                let fault = build("network-reset", config)?;
+                let injection = Injection::begin(state.path(), &fault, Target::Host)?;
+                let observed = injection.inject()?;
+                ensure!(observed[0].presence == Presence::Present, "{observed:?}");
+                for end in &mut ends {
+                    if is_busy {
+                        // A reset does not wait for what was not read.
+                        let error = end.take_error()?.map(|error| error.kind());
+                        ensure!(error == Some(ErrorKind::ConnectionReset), "{error:?}");
+                    } else {
+                        let why = ended_with(end)?;
+                        ensure!(why == ErrorKind::ConnectionReset, "{address}: {why:?}");
+                    }
+                }
+                for end in &mut spared {
+                    let read = end.read(&mut [0; 8]).map_err(|error| error.kind());
+                    ensure!(read == Err(ErrorKind::WouldBlock), "{read:?}");
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_connection_destroyed_by_the_kernel_is_aborted_here_and_reset_there() {
+    let test = "a_connection_destroyed_by_the_kernel_is_aborted_here_and_reset_there";
+    inside(test, || {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let [mut here, mut there] = connection(address)?;
+            let (local, remote) = (here.local_addr()?, here.peer_addr()?);
+            ensure!(diag::destroy(local, remote)?, "there is one");
+            ensure!(ended_with(&mut here)? == ErrorKind::ConnectionAborted);
+            ensure!(ended_with(&mut there)? == ErrorKind::ConnectionReset);
+            ensure!(!diag::destroy(local, remote)?, "there is none any more");
         }
         Ok(())
     });

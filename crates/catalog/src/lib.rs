@@ -70,6 +70,9 @@ faults! {
     network_duplicate::NetworkDuplicate,
     network_reorder::NetworkReorder,
     network_corrupt::NetworkCorrupt,
+    network_rate::NetworkRate,
+    network_blackhole::NetworkBlackhole,
+    network_reset::NetworkReset,
 }
 
 /// Reads one config; an error names the path of the key inside it.

@@ -42,6 +42,19 @@ impl FromStr for Network {
     }
 }
 
+impl Network {
+    /// Whether the address is one of its.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
+            IpAddr::V6(address) => (address.to_bits(), 128),
+        };
+        let ((ours, length), (theirs, other)) = (bits(self.address), bits(address));
+        let shift = 128 - u32::from(self.prefix);
+        length == other && (ours ^ theirs).checked_shr(shift).unwrap_or(0) == 0
+    }
+}
+
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = if self.address.is_ipv4() { 32 } else { 128 };
@@ -130,6 +143,18 @@ impl JsonSchema for Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_holds_its_addresses_and_no_other() {
+        let holds = |network: &str, address: &str| {
+            let network: Network = network.parse().unwrap();
+            network.holds(address.parse().unwrap())
+        };
+        assert!(holds("10.0.0.0/8", "10.1.2.3") && !holds("10.0.0.0/8", "11.0.0.1"));
+        assert!(holds("10.0.0.7", "10.0.0.7") && !holds("10.0.0.7", "10.0.0.6"));
+        assert!(holds("0.0.0.0/0", "1.2.3.4") && !holds("0.0.0.0/0", "::1"));
+        assert!(holds("fd00::/8", "fd12::1") && !holds("fd00::/8", "fe80::1"));
+    }
 
     #[test]
     fn addresses_networks_and_names_are_told_apart() {

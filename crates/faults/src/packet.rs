@@ -8,6 +8,7 @@ pub mod counts;
 pub mod decide;
 pub mod server;
 pub mod ssh;
+pub mod tcp;
 pub mod traffic;
 
 pub use decide::Treatment;
@@ -40,6 +41,13 @@ pub(crate) fn unmet_rules(target: &Target, facts: &HostFacts) -> Vec<Unmet> {
             remedy: "run as root; load it with `modprobe nf_tables`".to_owned(),
         });
     }
+    unmet.extend(unmet_rights(target, facts));
+    unmet
+}
+
+/// What is missing to act on the network of the target at all.
+pub(crate) fn unmet_rights(target: &Target, facts: &HostFacts) -> Vec<Unmet> {
+    let mut unmet = Vec::new();
     if !facts.net_admin {
         unmet.push(Unmet {
             what: "CAP_NET_ADMIN in the network namespace".to_owned(),

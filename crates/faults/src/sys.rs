@@ -1,6 +1,7 @@
 //! The kernel's side: processes by pidfd, clocks, namespaces, netlink, starting children. All `unsafe` of this crate lives here.
 
 pub mod clock;
+pub mod diag;
 #[allow(
     unsafe_code,
     reason = "recvmmsg, and options of sockets that are numbers"

@@ -22,9 +22,7 @@ struct Namespace {
 impl Namespace {
     fn new() -> Option<Namespace> {
         if !rustix::process::geteuid().is_root() {
-            // Said past the test harness, which swallows what a passing test prints.
-            use std::io::Write as _;
-            writeln!(std::io::stderr(), "SKIPPED: network namespaces need root").unwrap();
+            writeln("SKIPPED: network namespaces need root");
             return None;
         }
         let mut keeper = Command::new("unshare")

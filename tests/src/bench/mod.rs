@@ -4,6 +4,7 @@ mod hook;
 mod latency;
 mod load;
 mod monitor;
+pub mod network;
 pub mod report;
 mod start;
 

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use squall_tests::bench::{CHILD, Effort, Figure, child, engine, report};
+use squall_tests::bench::{CHILD, Effort, Figure, child, engine, network, report};
 
-const USAGE: &str = "squall-bench [engine|report] [--minutes N] [--rounds N] [--format text|json]
+const USAGE: &str = "squall-bench [engine|report|network] [--minutes N] [--rounds N] [--format text|json]
     --minutes N   how long monitor and store are measured; 10 for the whole (half a minute unless said)
     --rounds N    pairs of interleaved short runs (61)";
 
@@ -14,6 +14,7 @@ struct Options {
     effort: Effort,
     json: bool,
     report: bool,
+    network: bool,
 }
 
 fn main() -> ExitCode {
@@ -40,6 +41,7 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
         },
         json: false,
         report: false,
+        network: false,
     };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -51,6 +53,7 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
         match argument.as_str() {
             "engine" => {}
             "report" => options.report = true,
+            "network" => options.network = true,
             "--minutes" => {
                 options.effort.length = Duration::from_secs_f64(value()?.parse::<f64>()? * 60.0)
             }
@@ -71,7 +74,9 @@ fn run() -> anyhow::Result<bool> {
         return Ok(true);
     }
     let options = options(&arguments)?;
-    let figures = if options.report {
+    let figures = if options.network {
+        network::figures()
+    } else if options.report {
         report::figures()
     } else {
         engine(options.effort)

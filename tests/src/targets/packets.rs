@@ -1,5 +1,6 @@
 //! Faults on packets, on the loopback of the sandbox: streams of numbered datagrams say what became of them.
 
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -95,6 +96,75 @@ pub(super) const CORRUPT: Recipe = Recipe {
     shows_in: SHOWS_IN,
 };
 
+pub(super) const RATE: Recipe = Recipe {
+    kind: "network-rate",
+    prepare: listeners,
+    selector: |_| json!({"host": true}),
+    variants: |prey| {
+        let ports = tcp_ports(prey);
+        vec![
+            json!({"per-second": "4MB", "ports": ports}),
+            json!({"per-second": "4MB", "burst": "10kB", "wait-at-most": "100ms", "peers": ["127.0.0.0/8", "::1"]}),
+        ]
+    },
+    is_seen: |prey| Ok(fastest_transfer(prey)? >= Duration::from_millis(400)),
+    shows_in: SHOWS_IN,
+};
+
+pub(super) const BLACKHOLE: Recipe = Recipe {
+    kind: "network-blackhole",
+    prepare: takers,
+    selector: |_| json!({"host": true}),
+    variants: |prey| {
+        vec![
+            json!({"ports": udp_ports(prey), "direction": "out"}),
+            json!({"peers": ["127.0.0.0/8", "::1"]}),
+        ]
+    },
+    // Sending must not fail: that is what tells it from a partition.
+    is_seen: |prey| in_both(prey, |seen| seen.missing == DATAGRAMS),
+    shows_in: SHOWS_IN,
+};
+
+pub(super) const RESET: Recipe = Recipe {
+    kind: "network-reset",
+    prepare: connected,
+    selector: |_| json!({"host": true}),
+    variants: |prey| {
+        vec![
+            json!({"ports": tcp_ports(prey), "connections": 10}),
+            json!({"peers": ["127.0.0.0/8", "::1"], "ports": tcp_ports(prey), "connections": 2}),
+        ]
+    },
+    is_seen: |prey| {
+        let mut ends = prey.connections.iter().flatten();
+        Ok(!prey.connections.is_empty() && ends.all(is_closed))
+    },
+    shows_in: &[],
+};
+
+/// A connection by each family, idle.
+fn connected(folder: &Path, size: Size) -> anyhow::Result<Prey> {
+    let mut prey = listeners(folder, size)?;
+    for listener in &prey.listeners {
+        let one = TcpStream::connect(listener.local_addr()?)?;
+        let (other, _) = listener.accept()?;
+        for end in [&one, &other] {
+            end.set_nonblocking(true)?;
+        }
+        prey.connections.push([one, other]);
+    }
+    Ok(prey)
+}
+
+/// Whether an end has been told that it is over; it is told why only once.
+fn is_closed(end: &TcpStream) -> bool {
+    match end.peek(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    }
+}
+
 fn takers(_: &Path, size: Size) -> anyhow::Result<Prey> {
     let sockets = ["127.0.0.1:0", "[::1]:0"].map(UdpSocket::bind);
     let sockets = sockets
@@ -137,6 +207,23 @@ fn fastest_connection(prey: &Prey) -> anyhow::Result<Duration> {
         slowest = slowest.min(fastest);
     }
     Ok(slowest)
+}
+
+/// What it takes to send two million bytes to each listener; the quicker family counts.
+fn fastest_transfer(prey: &Prey) -> anyhow::Result<Duration> {
+    let mut fastest = Duration::MAX;
+    for listener in &prey.listeners {
+        let mut out = TcpStream::connect(listener.local_addr()?)?;
+        let (mut into, _) = listener.accept()?;
+        let begun = Instant::now();
+        let read = std::thread::spawn(move || std::io::copy(&mut into, &mut std::io::sink()));
+        out.write_all(&vec![7; 2_000_000])?;
+        drop(out);
+        read.join()
+            .map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+        fastest = fastest.min(begun.elapsed());
+    }
+    Ok(fastest)
 }
 
 /// What became of a stream of datagrams.

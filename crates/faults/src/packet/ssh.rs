@@ -38,11 +38,11 @@ impl Session {
     }
 }
 
-/// The established sessions of SSH servers and clients in the network namespace of this thread.
+/// The established TCP connections in the network namespace of this thread, each with the inode of its socket.
 ///
 /// # Errors
-/// When the kernel's table cannot be read, or there are too many.
-pub fn sessions() -> io::Result<Vec<Session>> {
+/// When the kernel's table cannot be read.
+pub fn connections() -> io::Result<Vec<(Session, u64)>> {
     let mut found = Vec::new();
     for table in ["tcp", "tcp6"] {
         match std::fs::read_to_string(Path::new("/proc/thread-self/net").join(table)) {
@@ -52,6 +52,15 @@ pub fn sessions() -> io::Result<Vec<Session>> {
             Err(error) => return Err(error),
         }
     }
+    Ok(found)
+}
+
+/// The established sessions of SSH servers and clients in the network namespace of this thread.
+///
+/// # Errors
+/// When the kernel's table cannot be read, or there are too many.
+pub fn sessions() -> io::Result<Vec<Session>> {
+    let found = connections()?;
     if found.is_empty() {
         return Ok(Vec::new());
     }

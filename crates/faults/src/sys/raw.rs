@@ -3,10 +3,13 @@
 use super::mmsg::set_option;
 use rustix::fd::OwnedFd;
 use rustix::net::{
-    AddressFamily, Protocol, RawProtocol, SendFlags, SocketFlags, SocketType, socket_with,
+    AddressFamily, Protocol, RawProtocol, RecvFlags, SendFlags, SocketFlags, SocketType,
+    socket_with,
 };
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// The mark of packets that we made ourselves: no fault of ours acts on them.
 pub const OWN_MARK: u32 = 0x5153_7541;
@@ -74,4 +77,36 @@ fn raw(family: AddressFamily) -> io::Result<OwnedFd> {
         OWN_MARK.cast_signed(),
     )?;
     Ok(socket)
+}
+
+/// Sees every IP packet that comes or goes, in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct Capture(OwnedFd);
+
+impl Capture {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Without CAP_NET_RAW.
+    pub fn open() -> io::Result<Capture> {
+        // Only who asks for all protocols is shown what goes.
+        let all = u32::from((libc::ETH_P_ALL as u16).to_be());
+        let protocol = RawProtocol::new(all).map(Protocol::from_raw);
+        let kind = SocketType::DGRAM;
+        let flags = SocketFlags::CLOEXEC;
+        socket_with(AddressFamily::PACKET, kind, flags, protocol)
+            .map(Capture)
+            .map_err(io::Error::from)
+    }
+
+    /// The next packet, from its IP header on; at most the first 2 KiB. `None`: none came in time.
+    pub fn next(&self, within: Duration) -> io::Result<Option<Vec<u8>>> {
+        if within.is_zero() || !super::process::wait_any(&[self.0.as_fd()], within)? {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; 2048];
+        let (length, _) = rustix::net::recv(&self.0, &mut bytes[..], RecvFlags::DONTWAIT)?;
+        bytes.truncate(length);
+        Ok(Some(bytes))
+    }
 }
