@@ -269,16 +269,7 @@ impl Log {
     }
 
     fn end(mut self, seen: &[squall_proxy::Seen], lost: u64) -> io::Result<()> {
-        let rules = seen
-            .iter()
-            .flat_map(|seen| seen.rules.iter().map(move |rule| (seen, rule)));
-        let rules: Vec<_> = rules
-            .map(|(seen, rule)| {
-                let state = if rule.has_landed() { "landed" } else { "armed" };
-                serde_json::json!({"proxy": seen.wanted.name, "rule": rule.name, "fault": rule.fault.kind(), "state": state,
-                    "fired": rule.fired.load(Ordering::Relaxed)})
-            })
-            .collect();
+        let rules: Vec<_> = seen.iter().flat_map(squall_proxy::Seen::told).collect();
         self.line(&serde_json::json!({"ended": {"rules": rules, "lost_records": lost}}))?;
         self.0.flush()
     }

@@ -67,6 +67,17 @@ impl End {
         self.is_open = false;
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.finishing
+    }
+
+    /// What was sent without a socket.
+    #[cfg(test)]
+    pub(crate) fn take_out(&mut self) -> Vec<u8> {
+        self.out.drain(..).collect()
+    }
+
     /// Bytes that the socket has not taken yet.
     pub(crate) fn waiting(&self) -> usize {
         self.out.len()
