@@ -180,6 +180,13 @@ fn what_cannot_be_started_is_told_with_a_remedy() -> anyhow::Result<()> {
         "{}",
         answering.told()
     );
+    for wrong in [
+        &["proxy", "--upstream", "mock:tokens=0"][..],
+        &["proxy", "--listen", "127.0.0.1:0"],
+    ] {
+        let wrong = desk.squall(wrong)?;
+        ensure!(wrong.code == Some(2), "{}", wrong.told());
+    }
     let nothing = desk.squall(&["proxy", "--no-api"])?;
     ensure!(nothing.code == Some(2), "{}", nothing.told());
     let file = desk.write("bad.yaml", "version: 1\nproxies:\n  - name: a\n    upstream: b:1\n    rules:\n      - {fault: {stream-latncy: {delay: 1s}}}\n")?;

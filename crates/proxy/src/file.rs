@@ -1,8 +1,8 @@
 //! The proxy file: what `squall proxy FILE` starts with.
 
-use crate::proxy::HTTP;
+use crate::proxy::{HTTP, speaks_http};
 use crate::stream::{Fault, Per, Rule, Way};
-use crate::web::{WebFault, WebRule, When};
+use crate::web::{Pace, WebFault, WebRule, When};
 use crate::{Proxies, ProxyError, Wanted};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -38,7 +38,7 @@ pub struct ProxyConfig {
     /// Where clients connect, `host:port`. Unless given, a free port of 127.0.0.1, which is told at the start.
     #[serde(default = "anywhere")]
     pub listen: String,
-    /// The service, `host:port`.
+    /// The service: `host:port`, `http://host:port`, or `mock`, which answers by itself in OpenAI's and Anthropic's shapes (`mock:first-token=20ms,token=5ms,tokens=16`).
     pub upstream: String,
     /// Rules, in the order in which bytes pass them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -433,6 +433,7 @@ fn check(file: &ProxyFile, tree: &Node, report: &mut Reporter<'_>) {
                 "give each its own",
             );
         }
+        let is_mock = proxy.upstream.parse::<Pace>().is_ok();
         let upstream = proxy
             .upstream
             .strip_prefix(HTTP)
@@ -441,13 +442,13 @@ fn check(file: &ProxyFile, tree: &Node, report: &mut Reporter<'_>) {
             ("listen", proxy.listen.as_str()),
             ("upstream", upstream.unwrap_or(&proxy.upstream)),
         ] {
-            if !is_address(address) {
+            if !(is_address(address) || is_mock && key == "upstream") {
                 let help = "write it like `127.0.0.1:6379`, or a service that is to be spoken to in HTTP like `http://127.0.0.1:8000`";
                 report.problem(place(key), "address", "this is no `host:port`", help);
             }
         }
         let nodes = node.get("rules").map(Node::items).unwrap_or_default();
-        check_rules(&proxy.rules, upstream.is_some(), nodes, report);
+        check_rules(&proxy.rules, speaks_http(&proxy.upstream), nodes, report);
     }
 }
 
@@ -552,6 +553,14 @@ fn check_web(
             "remove it",
         );
     }
+}
+
+/// Whether this is a service that a proxy can lead to.
+pub fn is_service(text: &str) -> bool {
+    let address = text
+        .strip_prefix(HTTP)
+        .map_or(text, |rest| rest.trim_end_matches('/'));
+    is_address(address) || text.parse::<Pace>().is_ok()
 }
 
 /// `host:port`, with a host that may be empty.

@@ -1,6 +1,6 @@
 //! All proxies of one process, by name. Every change is made under one lock that is never held while anything is dialled.
 
-use crate::proxy::{Counters, HTTP, Lasting, Proxy, locked};
+use crate::proxy::{Counters, Lasting, Proxy, locked, speaks_http};
 use crate::record::Recorder;
 use crate::relay::Relay;
 use crate::stream::Rule;
@@ -43,7 +43,7 @@ pub enum ProxyError {
     UnknownRule(String),
     /// The rule is for proxies of the other kind.
     #[error(
-        "could not set the rule, because `{0}` is a proxy of the other kind; faults of HTTP need an upstream `http://…`, and faults of streams one without"
+        "could not set the rule, because `{0}` is a proxy of the other kind; faults of HTTP need an upstream `http://…` or `mock`, and faults of streams one without"
     )]
     WrongKind(String),
     /// A limit is reached.
@@ -291,7 +291,7 @@ impl Proxies {
     pub fn add_web_rule(&self, proxy: &str, rule: WebRule) -> Result<Arc<WebRule>, ProxyError> {
         let mut entries = locked(&self.entries);
         let entry = find(&mut entries, proxy)?;
-        if !entry.wanted.upstream.starts_with(HTTP) {
+        if !speaks_http(&entry.wanted.upstream) {
             return Err(ProxyError::WrongKind(proxy.to_owned()));
         }
         if entry.web_rules.iter().any(|known| known.name == rule.name) {
@@ -365,7 +365,7 @@ impl Proxies {
     ) -> Result<T, E> {
         let mut entries = locked(&self.entries);
         let entry = find(&mut entries, proxy)?;
-        if entry.wanted.upstream.starts_with(HTTP) {
+        if speaks_http(&entry.wanted.upstream) {
             return Err(ProxyError::WrongKind(proxy.to_owned()).into());
         }
         let done = act(&mut entry.rules)?;

@@ -2,12 +2,17 @@
 
 use crate::record::{Recorder, What};
 use crate::stream::Rule;
-use crate::web::WebRule;
+use crate::web::{Pace, WebRule};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How the address of a service begins that is spoken to in HTTP/1.1.
 pub(crate) const HTTP: &str = "http://";
+
+/// Whether what is behind this upstream is spoken to in HTTP.
+pub(crate) fn speaks_http(upstream: &str) -> bool {
+    upstream.starts_with(HTTP) || upstream.parse::<Pace>().is_ok()
+}
 
 /// Bytes that went through, since the proxy was made.
 #[derive(Debug, Default)]
@@ -40,6 +45,8 @@ pub(crate) struct Proxy {
     /// `host:port` of the service.
     pub(crate) upstream: String,
     pub(crate) speaks_http: bool,
+    /// The service is built in.
+    pub(crate) pace: Option<Pace>,
     /// What draws start from.
     pub(crate) seed: u64,
     pub(crate) counters: Arc<Counters>,
@@ -71,7 +78,8 @@ impl Proxy {
                 .unwrap_or(upstream)
                 .trim_end_matches('/')
                 .to_owned(),
-            speaks_http: upstream.starts_with(HTTP),
+            speaks_http: speaks_http(upstream),
+            pace: upstream.parse().ok(),
             // Proxies under one seed draw independently of each other.
             seed: squall_model::seed::hash64(&[&seed.to_le_bytes(), name.as_bytes()]),
             counters: lasting.counters.clone(),

@@ -67,14 +67,12 @@ impl End {
         self.is_open = false;
     }
 
-    #[cfg(test)]
     pub(crate) fn is_finishing(&self) -> bool {
         self.finishing
     }
 
-    /// What was sent without a socket.
-    #[cfg(test)]
-    pub(crate) fn take_out(&mut self) -> Vec<u8> {
+    /// Takes what was sent where there is no socket.
+    pub(crate) fn drain(&mut self) -> Vec<u8> {
         self.out.drain(..).collect()
     }
 

@@ -13,7 +13,7 @@ mod timer;
 mod worker;
 
 use crate::proxy::Proxy;
-use crate::web::Web;
+use crate::web::{Mocked, Web};
 use rustix::fd::OwnedFd;
 use session::Plain;
 use std::io;
@@ -39,6 +39,9 @@ struct Listening {
 
 impl Listening {
     fn session(&self, number: u64) -> Box<dyn Session> {
+        if let Some(pace) = self.proxy.pace {
+            return Box::new(Mocked::new(self.proxy.seed, number, pace));
+        }
         match self.proxy.speaks_http {
             true => Box::new(Web::new(self.proxy.seed, number)),
             false => Box::new(Plain::new(self.proxy.seed, number)),

@@ -227,6 +227,12 @@ mod tests {
         assert!(refused.fields.contains(&("retry-after".into(), "1".into())));
         assert_eq!(ask(999_999_999).wait, Some(Duration::from_nanos(1)));
         assert_eq!(ask(1_000_000_001).wait, None);
+        let hours = 10_000_000_000_000;
+        assert_eq!([ask(hours).wait, ask(hours).wait], [None, None]);
+        assert!(
+            ask(hours).wait.is_some(),
+            "more than the burst is not saved up"
+        );
     }
 
     #[test]

@@ -5,11 +5,13 @@
 mod answer;
 mod change;
 mod matching;
+mod mock;
 mod rule;
 mod session;
 #[cfg(test)]
 mod tests;
 mod timeline;
 
+pub(crate) use mock::{Mocked, Pace};
 pub use rule::{Cut, Damage, Framing, Speech, UsageSays, WebFault, WebRule, When};
 pub(crate) use session::Web;

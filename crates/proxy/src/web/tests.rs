@@ -50,11 +50,11 @@ impl Talk {
     }
 
     fn asked(&mut self) -> String {
-        String::from_utf8_lossy(&self.ends.server.take_out()).into_owned()
+        String::from_utf8_lossy(&self.ends.server.drain()).into_owned()
     }
 
     fn got(&mut self) -> String {
-        String::from_utf8_lossy(&self.ends.client.take_out()).into_owned()
+        String::from_utf8_lossy(&self.ends.client.drain()).into_owned()
     }
 
     fn at(&mut self, now: Nanos) {
@@ -86,7 +86,15 @@ impl Talk {
             self.server(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes());
         }
         self.server(b"0\r\n\r\n");
-        content(self.ends.client.take_out())
+        let got = self.ends.client.drain();
+        assert_eq!(
+            String::from_utf8_lossy(&got)
+                .to_ascii_lowercase()
+                .matches("transfer-encoding")
+                .count(),
+            1
+        );
+        content(got)
     }
 }
 
@@ -537,6 +545,13 @@ fn tokens_are_dropped_doubled_and_put_in_another_order() {
     assert_eq!(order(WebFault::LlmDuplicate { at: 2 }), "abbcd");
     assert_eq!(order(WebFault::LlmReorder { at: 2 }), "acbd");
     assert_eq!(order(WebFault::LlmReorder { at: 4 }), "abcd");
+    // Nothing follows that it could come after.
+    let mut last = with(WebFault::LlmReorder { at: 1 });
+    last.chat(true);
+    last.server(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n");
+    last.server(token("a").as_bytes());
+    last.web.ended(Side::Server, 1, &mut last.ends);
+    assert_eq!(texts(&content(last.ends.client.drain())), ["a"]);
 }
 
 #[test]
@@ -596,7 +611,7 @@ fn framing_is_changed_and_the_events_are_not() {
         bytewise
             .ends
             .client
-            .take_out()
+            .drain()
             .windows(3)
             .filter(|part| part == b"1\r\n")
             .count(),
