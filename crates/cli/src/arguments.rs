@@ -171,11 +171,14 @@ pub(crate) struct Proxy {
     /// The proxy file, or the JSON list that Toxiproxy starts with; without it and `--upstream`, proxies come by the API
     pub(crate) file: Option<PathBuf>,
     /// Where clients connect: a free port of 127.0.0.1 unless given
-    #[arg(long, value_name = "HOST:PORT", requires = "upstream")]
-    pub(crate) listen: Option<String>,
-    /// The service to lead to
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "file")]
+    pub(crate) listen: Option<String>,
+    /// The service to lead to: HOST:PORT, http://HOST:PORT, or `mock`, which answers as a model's service would
+    #[arg(long, value_name = "SERVICE", conflicts_with = "file")]
     pub(crate) upstream: Option<String>,
+    /// The same as `--upstream mock`
+    #[arg(long, conflicts_with_all = ["file", "upstream"])]
+    pub(crate) mock: bool,
     /// Where the API answers; off loopback it needs a token, which is in the state folder
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8474")]
     pub(crate) api: std::net::SocketAddr,

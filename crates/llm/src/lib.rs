@@ -5,6 +5,7 @@ pub mod api;
 pub mod edit;
 pub mod error;
 pub mod event;
+pub mod mock;
 pub mod sse;
 
 pub use api::Api;

@@ -1,12 +1,15 @@
 //! The proxy file: what `squall proxy FILE` starts with.
 
+use crate::proxy::{HTTP, speaks_http};
 use crate::stream::{Fault, Per, Rule, Way};
+use crate::web::{Pace, WebFault, WebRule, When};
 use crate::{Proxies, ProxyError, Wanted};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use squall_model::diagnostic::Diagnostic;
 use squall_model::load::{self, Node, Reporter};
 use squall_model::units::{Bytes, Percent, Span};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -35,7 +38,7 @@ pub struct ProxyConfig {
     /// Where clients connect, `host:port`. Unless given, a free port of 127.0.0.1, which is told at the start.
     #[serde(default = "anywhere")]
     pub listen: String,
-    /// The service, `host:port`.
+    /// The service: `host:port`, `http://host:port`, or `mock`, which answers by itself in OpenAI's and Anthropic's shapes (`mock:first-token=20ms,token=5ms,tokens=16`).
     pub upstream: String,
     /// Rules, in the order in which bytes pass them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -62,7 +65,10 @@ pub struct RuleConfig {
     /// What the probability is drawn for: each connection unless given. Chunks only for stream-latency and stream-corrupt.
     #[serde(default)]
     pub per: PerConfig,
-    /// What it does.
+    /// Which requests it acts on: all unless given. For faults `http-*` and `llm-*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// What it does: a fault `stream-*` of the bytes, or, where the upstream is `http://…`, `http-*` or `llm-*`.
     pub fault: FaultConfig,
 }
 
@@ -90,10 +96,67 @@ pub enum PerConfig {
     Chunk,
 }
 
+/// A fault: of a byte stream, or of HTTP and what is said in it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FaultConfig {
+    /// Of a byte stream.
+    Stream(StreamFault),
+    /// Of HTTP and of what models say.
+    Web(WebFault),
+}
+
+impl Serialize for FaultConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            FaultConfig::Stream(fault) => fault.serialize(serializer),
+            FaultConfig::Web(fault) => fault.serialize(serializer),
+        }
+    }
+}
+
+/// The name tells which list it stands in.
+impl<'de> Deserialize<'de> for FaultConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FaultConfig, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let is_stream = value
+            .as_object()
+            .is_some_and(|map| map.keys().all(|name| name.starts_with("stream-")));
+        let read = match is_stream {
+            true => serde_json::from_value(value).map(FaultConfig::Stream),
+            false => serde_json::from_value(value).map(FaultConfig::Web),
+        };
+        read.map_err(serde::de::Error::custom)
+    }
+}
+
+/// One list of both.
+impl JsonSchema for FaultConfig {
+    fn schema_name() -> Cow<'static, str> {
+        "Fault".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let of = |schema: Schema| {
+            schema
+                .get("oneOf")
+                .and_then(|list| list.as_array().cloned())
+                .unwrap_or_default()
+        };
+        let all = [
+            of(StreamFault::json_schema(generator)),
+            of(WebFault::json_schema(generator)),
+        ]
+        .concat();
+        let mut schema = schemars::json_schema!({"description": "A fault."});
+        schema.insert("oneOf".to_owned(), all.into());
+        schema
+    }
+}
+
 /// A fault of a byte stream.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum FaultConfig {
+pub enum StreamFault {
     /// Bytes arrive later, in order. At most 64 KiB are on their way at once, so a long delay also limits the rate.
     #[serde(rename_all = "kebab-case")]
     StreamLatency {
@@ -159,38 +222,38 @@ pub enum FaultConfig {
     StreamPartition {},
 }
 
-impl FaultConfig {
+impl StreamFault {
     fn name(&self) -> &'static str {
         match self {
-            FaultConfig::StreamLatency { .. } => "stream-latency",
-            FaultConfig::StreamBandwidth { .. } => "stream-bandwidth",
-            FaultConfig::StreamSlowClose { .. } => "stream-slow-close",
-            FaultConfig::StreamTimeout { .. } => "stream-timeout",
-            FaultConfig::StreamReset { .. } => "stream-reset",
-            FaultConfig::StreamSlice { .. } => "stream-slice",
-            FaultConfig::StreamLimit { .. } => "stream-limit",
-            FaultConfig::StreamCorrupt { .. } => "stream-corrupt",
-            FaultConfig::StreamHalfOpen {} => "stream-half-open",
-            FaultConfig::StreamPartition {} => "stream-partition",
+            StreamFault::StreamLatency { .. } => "stream-latency",
+            StreamFault::StreamBandwidth { .. } => "stream-bandwidth",
+            StreamFault::StreamSlowClose { .. } => "stream-slow-close",
+            StreamFault::StreamTimeout { .. } => "stream-timeout",
+            StreamFault::StreamReset { .. } => "stream-reset",
+            StreamFault::StreamSlice { .. } => "stream-slice",
+            StreamFault::StreamLimit { .. } => "stream-limit",
+            StreamFault::StreamCorrupt { .. } => "stream-corrupt",
+            StreamFault::StreamHalfOpen {} => "stream-half-open",
+            StreamFault::StreamPartition {} => "stream-partition",
         }
     }
 
     fn fault(&self) -> Fault {
         let time = |span: Option<Span>| span.map_or(Duration::ZERO, |span| span.0);
         match *self {
-            FaultConfig::StreamLatency { delay, jitter } => Fault::Latency {
+            StreamFault::StreamLatency { delay, jitter } => Fault::Latency {
                 latency: delay.0,
                 jitter: time(jitter),
             },
-            FaultConfig::StreamBandwidth { per_second } => Fault::Bandwidth { rate: per_second.0 },
-            FaultConfig::StreamSlowClose { delay } => Fault::SlowClose { delay: delay.0 },
-            FaultConfig::StreamTimeout { after } => Fault::Timeout {
+            StreamFault::StreamBandwidth { per_second } => Fault::Bandwidth { rate: per_second.0 },
+            StreamFault::StreamSlowClose { delay } => Fault::SlowClose { delay: delay.0 },
+            StreamFault::StreamTimeout { after } => Fault::Timeout {
                 timeout: time(after),
             },
-            FaultConfig::StreamReset { after } => Fault::ResetPeer {
+            StreamFault::StreamReset { after } => Fault::ResetPeer {
                 timeout: time(after),
             },
-            FaultConfig::StreamSlice {
+            StreamFault::StreamSlice {
                 size,
                 variation,
                 pause,
@@ -199,22 +262,37 @@ impl FaultConfig {
                 variation: variation.map_or(0, |size| size.0),
                 delay: time(pause),
             },
-            FaultConfig::StreamLimit { bytes } => Fault::LimitData { bytes: bytes.0 },
-            FaultConfig::StreamCorrupt { every } => Fault::Corrupt { every: every.0 },
-            FaultConfig::StreamHalfOpen {} => Fault::HalfOpen,
-            FaultConfig::StreamPartition {} => Fault::Partition,
+            StreamFault::StreamLimit { bytes } => Fault::LimitData { bytes: bytes.0 },
+            StreamFault::StreamCorrupt { every } => Fault::Corrupt { every: every.0 },
+            StreamFault::StreamHalfOpen {} => Fault::HalfOpen,
+            StreamFault::StreamPartition {} => Fault::Partition,
         }
     }
 
     /// The key and the value that make no sense, if any.
     fn zero(&self) -> Option<&'static str> {
         match *self {
-            FaultConfig::StreamBandwidth { per_second } if per_second.0 == 0 => Some("per-second"),
-            FaultConfig::StreamSlice { size, .. } if size.0 == 0 => Some("size"),
-            FaultConfig::StreamCorrupt { every } if every.0 == 0 => Some("every"),
+            StreamFault::StreamBandwidth { per_second } if per_second.0 == 0 => Some("per-second"),
+            StreamFault::StreamSlice { size, .. } if size.0 == 0 => Some("size"),
+            StreamFault::StreamCorrupt { every } if every.0 == 0 => Some("every"),
             _ => None,
         }
     }
+}
+
+impl FaultConfig {
+    fn name(&self) -> &'static str {
+        match self {
+            FaultConfig::Stream(fault) => fault.name(),
+            FaultConfig::Web(fault) => fault.name(),
+        }
+    }
+}
+
+/// A rule of one of the two kinds.
+pub(crate) enum AnyRule {
+    Stream(Rule),
+    Web(WebRule),
 }
 
 impl RuleConfig {
@@ -222,7 +300,18 @@ impl RuleConfig {
         self.name.as_deref().unwrap_or_else(|| self.fault.name())
     }
 
-    fn rule(&self) -> Rule {
+    /// The rule, armed.
+    pub(crate) fn rule(&self) -> AnyRule {
+        let probability = self.probability.map_or(1.0, |percent| percent.0 / 100.0);
+        let fault = match &self.fault {
+            FaultConfig::Stream(fault) => fault.fault(),
+            FaultConfig::Web(fault) => {
+                let when = self.when.clone().unwrap_or_default();
+                let mut rule = WebRule::new(self.name(), fault.clone());
+                (rule.probability, rule.when) = (probability, when);
+                return AnyRule::Web(rule);
+            }
+        };
         let way = match self.way {
             WayConfig::Upstream => Way::Upstream,
             WayConfig::Downstream => Way::Downstream,
@@ -232,11 +321,18 @@ impl RuleConfig {
             PerConfig::Connection => Per::Connection,
             PerConfig::Chunk => Per::Chunk,
         };
-        let probability = self.probability.map_or(1.0, |percent| percent.0 / 100.0);
-        Rule {
+        AnyRule::Stream(Rule {
             probability,
             per,
-            ..Rule::new(self.name(), way, self.fault.fault())
+            ..Rule::new(self.name(), way, fault)
+        })
+    }
+
+    /// Sets it on a proxy.
+    pub(crate) fn set(&self, proxies: &Proxies, proxy: &str) -> Result<(), ProxyError> {
+        match self.rule() {
+            AnyRule::Stream(rule) => proxies.add_rule(proxy, rule).map(drop),
+            AnyRule::Web(rule) => proxies.add_web_rule(proxy, rule).map(drop),
         }
     }
 }
@@ -266,7 +362,7 @@ impl ProxyFile {
             };
             let seen = proxies.create(wanted)?;
             for rule in &config.rules {
-                proxies.add_rule(&config.name, rule.rule())?;
+                rule.set(proxies, &config.name)?;
             }
             proxies.update(&Wanted {
                 enabled: true,
@@ -337,25 +433,26 @@ fn check(file: &ProxyFile, tree: &Node, report: &mut Reporter<'_>) {
                 "give each its own",
             );
         }
-        for (key, address) in [("listen", &proxy.listen), ("upstream", &proxy.upstream)] {
-            if !is_address(address) {
-                report.problem(
-                    place(key),
-                    "address",
-                    "this is no `host:port`",
-                    "write it like `127.0.0.1:6379`",
-                );
+        let is_mock = proxy.upstream.parse::<Pace>().is_ok();
+        let upstream = proxy
+            .upstream
+            .strip_prefix(HTTP)
+            .map(|rest| rest.trim_end_matches('/'));
+        for (key, address) in [
+            ("listen", proxy.listen.as_str()),
+            ("upstream", upstream.unwrap_or(&proxy.upstream)),
+        ] {
+            if !(is_address(address) || is_mock && key == "upstream") {
+                let help = "write it like `127.0.0.1:6379`, or a service that is to be spoken to in HTTP like `http://127.0.0.1:8000`";
+                report.problem(place(key), "address", "this is no `host:port`", help);
             }
         }
-        check_rules(
-            &proxy.rules,
-            node.get("rules").map(Node::items).unwrap_or_default(),
-            report,
-        );
+        let nodes = node.get("rules").map(Node::items).unwrap_or_default();
+        check_rules(&proxy.rules, speaks_http(&proxy.upstream), nodes, report);
     }
 }
 
-fn check_rules(rules: &[RuleConfig], nodes: &[Node], report: &mut Reporter<'_>) {
+fn check_rules(rules: &[RuleConfig], speaks_http: bool, nodes: &[Node], report: &mut Reporter<'_>) {
     let mut names = BTreeSet::new();
     for (rule, node) in rules.iter().zip(nodes) {
         let place = |key: &str| node.get(key).unwrap_or(node).span;
@@ -363,23 +460,107 @@ fn check_rules(rules: &[RuleConfig], nodes: &[Node], report: &mut Reporter<'_>) 
             let message = format!("another rule of this proxy is named `{}`", rule.name());
             report.problem(place("name"), "twice", &message, "give each its own `name`");
         }
-        if let Some(key) = rule.fault.zero() {
-            report.problem(
-                place("fault"),
-                "zero",
-                &format!("`{key}` is zero"),
-                "write at least 1 B",
-            );
-        }
-        let chunks = matches!(
-            rule.fault,
-            FaultConfig::StreamLatency { .. } | FaultConfig::StreamCorrupt { .. }
-        );
-        if rule.per == PerConfig::Chunk && !chunks {
-            let message = format!("{} does not act on chunks by themselves", rule.fault.name());
-            report.problem(place("per"), "per-chunk", &message, "leave `per` out");
+        match &rule.fault {
+            FaultConfig::Stream(fault) => check_stream(fault, rule, node, speaks_http, report),
+            FaultConfig::Web(fault) => check_web(fault, rule, node, speaks_http, report),
         }
     }
+}
+
+fn check_stream(
+    fault: &StreamFault,
+    rule: &RuleConfig,
+    node: &Node,
+    speaks_http: bool,
+    report: &mut Reporter<'_>,
+) {
+    let place = |key: &str| node.get(key).unwrap_or(node).span;
+    if speaks_http {
+        let message = format!("{} does not act on a proxy that speaks HTTP", fault.name());
+        report.problem(
+            place("fault"),
+            "kind",
+            &message,
+            "write the upstream without `http://`, or take a fault `http-*`",
+        );
+    }
+    if let Some(key) = fault.zero() {
+        report.problem(
+            place("fault"),
+            "zero",
+            &format!("`{key}` is zero"),
+            "write at least 1 B",
+        );
+    }
+    let chunks = matches!(
+        fault,
+        StreamFault::StreamLatency { .. } | StreamFault::StreamCorrupt { .. }
+    );
+    if rule.per == PerConfig::Chunk && !chunks {
+        let message = format!("{} does not act on chunks by themselves", fault.name());
+        report.problem(place("per"), "per-chunk", &message, "leave `per` out");
+    }
+    if rule.when.is_some() {
+        let message = format!("{} sees no requests", fault.name());
+        report.problem(place("when"), "when", &message, "leave `when` out");
+    }
+}
+
+fn check_web(
+    fault: &WebFault,
+    rule: &RuleConfig,
+    node: &Node,
+    speaks_http: bool,
+    report: &mut Reporter<'_>,
+) {
+    let place = |key: &str| node.get(key).unwrap_or(node).span;
+    if !speaks_http {
+        let message = format!("{} acts only on a proxy that speaks HTTP", fault.name());
+        report.problem(
+            place("fault"),
+            "kind",
+            &message,
+            "write the upstream like `http://127.0.0.1:8000`",
+        );
+    }
+    for (key, given) in [
+        ("way", rule.way != WayConfig::Downstream),
+        ("per", rule.per != PerConfig::Connection),
+    ] {
+        if given {
+            let message = format!("`{key}` means nothing to {}", fault.name());
+            report.problem(place(key), "kind", &message, &format!("leave `{key}` out"));
+        }
+    }
+    let fields = match fault {
+        WebFault::HttpStatus {
+            headers,
+            retry_after,
+            ..
+        } => headers
+            .iter()
+            .flat_map(|(name, value)| [name.as_str(), value])
+            .chain(retry_after.as_deref())
+            .collect(),
+        WebFault::HttpContentType { value } => vec![value.as_str()],
+        _ => Vec::new(),
+    };
+    if fields.iter().any(|text| text.contains(['\r', '\n'])) {
+        report.problem(
+            place("fault"),
+            "line-break",
+            "a header field cannot hold a line break",
+            "remove it",
+        );
+    }
+}
+
+/// Whether this is a service that a proxy can lead to.
+pub fn is_service(text: &str) -> bool {
+    let address = text
+        .strip_prefix(HTTP)
+        .map_or(text, |rest| rest.trim_end_matches('/'));
+    is_address(address) || text.parse::<Pace>().is_ok()
 }
 
 /// `host:port`, with a host that may be empty.
@@ -408,10 +589,11 @@ mod tests {
              - {name: gone, fault: {stream-partition: {}}}\n",
         );
         let file = file.expect("it is valid");
-        let [first, second] = [
-            file.proxies[0].rules[0].rule(),
-            file.proxies[0].rules[1].rule(),
-        ];
+        let stream = |index: usize| match file.proxies[0].rules[index].rule() {
+            AnyRule::Stream(rule) => rule,
+            AnyRule::Web(rule) => panic!("{rule:?}"),
+        };
+        let [first, second] = [stream(0), stream(1)];
         let fault = Fault::Latency {
             latency: Duration::from_millis(100),
             jitter: Duration::from_millis(5),
@@ -441,6 +623,32 @@ mod tests {
         assert_eq!(found, ["address", "per-chunk", "twice", "twice", "zero"]);
         assert!(!problems("version: 1\nproxies: [{name: a, upstream: b:1, rules: [{fault: {stream-latncy: {}}}]}]").is_empty());
         assert_eq!(problems("version: 2\nproxies: []"), ["unsupported-version"]);
+    }
+
+    #[test]
+    fn faults_of_http_stand_in_the_same_list_and_on_proxies_that_speak_it() {
+        let rule = "{when: {model: \"gpt-*\"}, fault: {llm-cut: {after: 3, how: reset}}}";
+        let text = |upstream: &str| {
+            format!(
+                "version: 1\nproxies:\n  - {{name: a, upstream: \"{upstream}\", rules: [{rule}]}}\n"
+            )
+        };
+        let file = read(&text("http://x:1/")).expect("it is valid");
+        match file.proxies[0].rules[0].rule() {
+            AnyRule::Web(rule) => assert_eq!(
+                (rule.name.as_str(), rule.when.model.as_deref()),
+                ("llm-cut", Some("gpt-*"))
+            ),
+            AnyRule::Stream(rule) => panic!("{rule:?}"),
+        }
+        assert_eq!(problems(&text("x:1")), ["kind"]);
+        let stream = "version: 1\nproxies: [{name: a, upstream: \"http://x:1\", rules: [{fault: {stream-limit: {bytes: 1B}}}]}]";
+        assert_eq!(problems(stream), ["kind"]);
+        let broken = "version: 1\nproxies: [{name: a, upstream: \"http://x:1\", rules: [{fault: {http-content-type: {value: \"a\\r\\nb\"}}}]}]";
+        assert_eq!(problems(broken), ["line-break"]);
+        let written =
+            serde_json::to_string(&file.proxies[0].rules[0].fault).expect("it can be written");
+        assert_eq!(written, r#"{"llm-cut":{"after":3,"how":"reset"}}"#);
     }
 
     #[test]

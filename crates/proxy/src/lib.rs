@@ -3,22 +3,15 @@
 
 mod api;
 pub mod file;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "responses come with the HTTP proxy"
-    )
-)]
 mod http;
 mod proxies;
 mod proxy;
 mod record;
 mod relay;
 pub mod stream;
+pub mod web;
 
 pub use api::{Api, Settings};
-pub use proxies::{Proxies, ProxyError, Seen, Wanted};
+pub use proxies::{Proxies, ProxyError, Seen, Told, Wanted};
 pub use proxy::Counters;
 pub use record::{Record, Recorder, What};

@@ -1,12 +1,14 @@
 //! All proxies of one process, by name. Every change is made under one lock that is never held while anything is dialled.
 
-use crate::proxy::{Counters, Lasting, Proxy, locked};
+use crate::proxy::{Counters, Lasting, Proxy, locked, speaks_http};
 use crate::record::Recorder;
 use crate::relay::Relay;
 use crate::stream::Rule;
+use crate::web::WebRule;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// The most proxies of one process.
@@ -39,6 +41,11 @@ pub enum ProxyError {
     /// The proxy has no such rule.
     #[error("the proxy has no rule `{0}`")]
     UnknownRule(String),
+    /// The rule is for proxies of the other kind.
+    #[error(
+        "could not set the rule, because `{0}` is a proxy of the other kind; faults of HTTP need an upstream `http://…` or `mock`, and faults of streams one without"
+    )]
+    WrongKind(String),
     /// A limit is reached.
     #[error("could not add another, because there are {0} already; remove one first")]
     TooMany(usize),
@@ -64,8 +71,56 @@ pub struct Seen {
     pub wanted: Wanted,
     /// In order.
     pub rules: Vec<Arc<Rule>>,
+    /// Rules on requests, in order.
+    pub web_rules: Vec<Arc<WebRule>>,
     /// What went through.
     pub counters: Arc<Counters>,
+}
+
+/// A rule and what it did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Told {
+    /// The proxy's name.
+    pub proxy: String,
+    /// The rule's name.
+    pub rule: String,
+    /// The kind of fault.
+    pub fault: &'static str,
+    /// The direction, for a fault that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub way: Option<&'static str>,
+    /// `armed`, or `landed` when it has acted.
+    pub state: &'static str,
+    /// How often it has acted.
+    pub fired: u64,
+}
+
+impl Seen {
+    /// Every rule and what it did.
+    pub fn told(&self) -> Vec<Told> {
+        let told =
+            |rule: &str, fault: &'static str, way: Option<&'static str>, fired: &AtomicU64| {
+                let fired = fired.load(Ordering::Relaxed);
+                let state = if fired > 0 { "landed" } else { "armed" };
+                Told {
+                    proxy: self.wanted.name.clone(),
+                    rule: rule.to_owned(),
+                    fault,
+                    way,
+                    state,
+                    fired,
+                }
+            };
+        let stream = self
+            .rules
+            .iter()
+            .map(|it| told(&it.name, it.fault.kind(), Some(it.way.word()), &it.fired));
+        let web = self
+            .web_rules
+            .iter()
+            .map(|it| told(&it.name, it.fault.name(), None, &it.fired));
+        stream.chain(web).collect()
+    }
 }
 
 struct Entry {
@@ -73,6 +128,7 @@ struct Entry {
     /// The address as it was asked for, `localhost:0` for one.
     asked: String,
     rules: Vec<Arc<Rule>>,
+    web_rules: Vec<Arc<WebRule>>,
     lasting: Lasting,
     live: Option<Arc<Proxy>>,
 }
@@ -128,6 +184,7 @@ impl Proxies {
             asked: wanted.listen.clone(),
             wanted,
             rules: Vec::new(),
+            web_rules: Vec::new(),
             lasting: Lasting::default(),
             live: None,
         };
@@ -227,6 +284,44 @@ impl Proxies {
         })
     }
 
+    /// Sets a rule on requests.
+    ///
+    /// # Errors
+    /// When there is no such proxy, it does not speak HTTP, or it has a rule of that name.
+    pub fn add_web_rule(&self, proxy: &str, rule: WebRule) -> Result<Arc<WebRule>, ProxyError> {
+        let mut entries = locked(&self.entries);
+        let entry = find(&mut entries, proxy)?;
+        if !speaks_http(&entry.wanted.upstream) {
+            return Err(ProxyError::WrongKind(proxy.to_owned()));
+        }
+        if entry.web_rules.iter().any(|known| known.name == rule.name) {
+            return Err(ProxyError::RuleExists(rule.name));
+        }
+        if entry.web_rules.len() >= RULES_MAX {
+            return Err(ProxyError::TooMany(entry.web_rules.len()));
+        }
+        let rule = Arc::new(rule);
+        entry.web_rules.push(rule.clone());
+        self.tell(entry);
+        Ok(rule)
+    }
+
+    /// Removes a rule on requests.
+    ///
+    /// # Errors
+    /// When there is no such proxy or rule.
+    pub fn remove_web_rule(&self, proxy: &str, name: &str) -> Result<(), ProxyError> {
+        let mut entries = locked(&self.entries);
+        let entry = find(&mut entries, proxy)?;
+        let before = entry.web_rules.len();
+        entry.web_rules.retain(|rule| rule.name != name);
+        if entry.web_rules.len() == before {
+            return Err(ProxyError::UnknownRule(name.to_owned()));
+        }
+        self.tell(entry);
+        Ok(())
+    }
+
     /// Changes a rule that is set; its place and its count stay.
     ///
     /// # Errors
@@ -270,6 +365,9 @@ impl Proxies {
     ) -> Result<T, E> {
         let mut entries = locked(&self.entries);
         let entry = find(&mut entries, proxy)?;
+        if speaks_http(&entry.wanted.upstream) {
+            return Err(ProxyError::WrongKind(proxy.to_owned()).into());
+        }
         let done = act(&mut entry.rules)?;
         self.tell(entry);
         Ok(done)
@@ -277,7 +375,7 @@ impl Proxies {
 
     fn tell(&self, entry: &Entry) {
         if let Some(live) = &entry.live {
-            live.set_rules(entry.rules.clone());
+            live.set_rules(entry.rules.clone(), entry.web_rules.clone());
             self.relay.changed(live);
         }
     }
@@ -290,6 +388,7 @@ impl Proxies {
         let mut outcome = Ok(());
         for entry in locked(&self.entries).values_mut() {
             entry.rules.clear();
+            entry.web_rules.clear();
             self.tell(entry);
             let switched = self.switch(entry, true);
             outcome = outcome.and(switched);
@@ -324,7 +423,7 @@ impl Proxies {
             self.recorder.clone(),
         );
         let proxy = Arc::new(proxy);
-        proxy.set_rules(entry.rules.clone());
+        proxy.set_rules(entry.rules.clone(), entry.web_rules.clone());
         self.relay.listen(listener, &proxy).map_err(failed)?;
         entry.wanted.listen = listen.to_string();
         entry.wanted.enabled = true;
@@ -359,6 +458,7 @@ impl Entry {
         Seen {
             wanted: self.wanted.clone(),
             rules: self.rules.clone(),
+            web_rules: self.web_rules.clone(),
             counters: self.lasting.counters.clone(),
         }
     }

@@ -2,8 +2,17 @@
 
 use crate::record::{Recorder, What};
 use crate::stream::Rule;
+use crate::web::{Pace, WebRule};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How the address of a service begins that is spoken to in HTTP/1.1.
+pub(crate) const HTTP: &str = "http://";
+
+/// Whether what is behind this upstream is spoken to in HTTP.
+pub(crate) fn speaks_http(upstream: &str) -> bool {
+    upstream.starts_with(HTTP) || upstream.parse::<Pace>().is_ok()
+}
 
 /// Bytes that went through, since the proxy was made.
 #[derive(Debug, Default)]
@@ -35,11 +44,15 @@ pub(crate) struct Proxy {
     pub(crate) name: Arc<str>,
     /// `host:port` of the service.
     pub(crate) upstream: String,
+    pub(crate) speaks_http: bool,
+    /// The service is built in.
+    pub(crate) pace: Option<Pace>,
     /// What draws start from.
     pub(crate) seed: u64,
     pub(crate) counters: Arc<Counters>,
     pub(crate) next: Arc<Mutex<u64>>,
     rules: Mutex<Arc<Vec<Arc<Rule>>>>,
+    web_rules: Mutex<Arc<Vec<Arc<WebRule>>>>,
     version: AtomicU64,
     gone: AtomicBool,
     recorder: Recorder,
@@ -60,12 +73,19 @@ impl Proxy {
     ) -> Proxy {
         Proxy {
             name: name.into(),
-            upstream: upstream.to_owned(),
+            upstream: upstream
+                .strip_prefix(HTTP)
+                .unwrap_or(upstream)
+                .trim_end_matches('/')
+                .to_owned(),
+            speaks_http: speaks_http(upstream),
+            pace: upstream.parse().ok(),
             // Proxies under one seed draw independently of each other.
             seed: squall_model::seed::hash64(&[&seed.to_le_bytes(), name.as_bytes()]),
             counters: lasting.counters.clone(),
             next: lasting.next.clone(),
             rules: Mutex::default(),
+            web_rules: Mutex::default(),
             version: AtomicU64::new(0),
             gone: AtomicBool::new(false),
             recorder,
@@ -77,9 +97,15 @@ impl Proxy {
         locked(&self.rules).clone()
     }
 
+    /// The rules on requests that are set, in order.
+    pub(crate) fn web_rules(&self) -> Arc<Vec<Arc<WebRule>>> {
+        locked(&self.web_rules).clone()
+    }
+
     /// Replaces all rules. Open connections follow when they next act, or when the relay is told.
-    pub(crate) fn set_rules(&self, rules: Vec<Arc<Rule>>) {
+    pub(crate) fn set_rules(&self, rules: Vec<Arc<Rule>>, web_rules: Vec<Arc<WebRule>>) {
         *locked(&self.rules) = Arc::new(rules);
+        *locked(&self.web_rules) = Arc::new(web_rules);
         self.version.fetch_add(1, Ordering::Release);
     }
 

@@ -55,6 +55,11 @@ pub enum What {
         /// What the place counts.
         unit: &'static str,
     },
+    /// Something passes as it is, though a rule might have acted on it.
+    Unmatched {
+        /// Why.
+        because: String,
+    },
     /// The connection is over.
     Closed {
         /// Bytes from the client.

@@ -86,14 +86,32 @@ fn wanted(arguments: &arguments::Proxy) -> Result<ProxyFile, Failure> {
             .map_err(|found| Failure::diagnostics(&found, &text, &name));
     }
     let mut file = ProxyFile::empty();
-    if let Some(upstream) = &arguments.upstream {
+    let mock = arguments.mock.then(|| "mock".to_owned());
+    let upstream = arguments.upstream.clone().or(mock);
+    if upstream.is_none() && arguments.listen.is_some() {
+        let help = "add --upstream or --mock";
+        return Err(Failure::new(
+            Exit::Usage,
+            "nothing is said of the service behind --listen",
+            Some(help),
+        ));
+    }
+    if let Some(upstream) = upstream {
+        if !squall_proxy::file::is_service(&upstream) {
+            let help = "write it like 127.0.0.1:6379, http://127.0.0.1:8000, or mock:first-token=20ms,token=5ms,tokens=16";
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("`{upstream}` is no service"),
+                Some(help),
+            ));
+        }
         file.proxies.push(ProxyConfig {
             name: "proxy".into(),
             listen: arguments
                 .listen
                 .clone()
                 .unwrap_or_else(|| "127.0.0.1:0".into()),
-            upstream: upstream.clone(),
+            upstream,
             rules: Vec::new(),
         });
     }
@@ -272,16 +290,7 @@ impl Log {
     }
 
     fn end(mut self, seen: &[squall_proxy::Seen], lost: u64) -> io::Result<()> {
-        let rules = seen
-            .iter()
-            .flat_map(|seen| seen.rules.iter().map(move |rule| (seen, rule)));
-        let rules: Vec<_> = rules
-            .map(|(seen, rule)| {
-                let state = if rule.has_landed() { "landed" } else { "armed" };
-                serde_json::json!({"proxy": seen.wanted.name, "rule": rule.name, "fault": rule.fault.kind(), "state": state,
-                    "fired": rule.fired.load(Ordering::Relaxed)})
-            })
-            .collect();
+        let rules: Vec<_> = seen.iter().flat_map(squall_proxy::Seen::told).collect();
         self.line(&serde_json::json!({"ended": {"rules": rules, "lost_records": lost}}))?;
         self.0.flush()
     }

@@ -70,13 +70,9 @@ impl View {
                 " listen   {} {} → {}",
                 wanted.name, wanted.listen, wanted.upstream
             ));
-            for rule in &seen.rules {
-                self.say(&format!(
-                    " armed    {} {}, {}",
-                    wanted.name,
-                    rule.name,
-                    rule.way.word()
-                ));
+            for told in seen.told() {
+                let way = told.way.map(|way| format!(", {way}")).unwrap_or_default();
+                self.say(&format!(" armed    {} {}{way}", told.proxy, told.rule));
             }
         }
     }
@@ -110,6 +106,14 @@ impl View {
                     ));
                 }
             }
+            What::Unmatched { because } => {
+                if self
+                    .told
+                    .insert((record.proxy.to_string(), because.clone()))
+                {
+                    self.event(&format!("{} {because}", record.proxy));
+                }
+            }
             What::Opened { .. } | What::Closed { .. } => {}
         }
     }
@@ -140,19 +144,13 @@ impl View {
 
     /// What every rule did.
     pub(crate) fn ended(&mut self, all: &[Seen], lost: u64) {
-        for seen in all {
-            for rule in &seen.rules {
-                let fired = rule.fired.load(Ordering::Relaxed);
-                let verdict = match fired {
-                    0 => "not landed: it never fired".to_owned(),
-                    1 => "landed, once".to_owned(),
-                    times => format!("landed, {times} times"),
-                };
-                self.say(&format!(
-                    " rule     {} {} {verdict}",
-                    seen.wanted.name, rule.name
-                ));
-            }
+        for told in all.iter().flat_map(Seen::told) {
+            let verdict = match told.fired {
+                0 => "not landed: it never fired".to_owned(),
+                1 => "landed, once".to_owned(),
+                times => format!("landed, {times} times"),
+            };
+            self.say(&format!(" rule     {} {} {verdict}", told.proxy, told.rule));
         }
         if lost > 0 {
             self.say(&format!(
@@ -165,7 +163,8 @@ impl View {
 fn line(seen: &Seen) -> String {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let counters = &seen.counters;
-    let landed = seen.rules.iter().filter(|rule| rule.has_landed()).count();
+    let told = seen.told();
+    let landed = told.iter().filter(|rule| rule.fired > 0).count();
     let state = match seen.wanted.enabled {
         true => format!("{} open", load(&counters.open)),
         false => "off".to_owned(),
@@ -177,7 +176,7 @@ fn line(seen: &Seen) -> String {
     format!(
         " {:<9}{state} · {up} up · {down} down · {landed} of {} rules landed",
         seen.wanted.name,
-        seen.rules.len()
+        told.len()
     )
 }
 

@@ -2,8 +2,9 @@
 
 use super::toxic::{self, Shown};
 use super::{Answer, ApiError, VERSION, parsed};
+use crate::file::RuleConfig;
 use crate::stream::{Rule, Way};
-use crate::{Proxies, Seen, Wanted};
+use crate::{Proxies, ProxyError, Seen, Told, Wanted};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -63,6 +64,8 @@ pub(super) fn answer(
         ["populate"] => call.populate(),
         ["metrics"] => call.metrics(),
         ["squall"] => call.rules(),
+        ["squall", "proxies", name, "rules"] => call.own_rules(name),
+        ["squall", "proxies", name, "rules", rule] => call.own_rule(name, rule),
         ["proxies"] => call.proxies(),
         ["proxies", name] => call.proxy(name),
         ["proxies", name, "toxics"] => call.toxics(name),
@@ -242,30 +245,32 @@ impl Call<'_> {
 
     /// Every rule: armed, or landed and how often.
     fn rules(&self) -> Outcome {
-        #[derive(Serialize)]
-        struct Told {
-            proxy: String,
-            rule: String,
-            fault: &'static str,
-            way: &'static str,
-            state: &'static str,
-            fired: u64,
-        }
-        let all = self.proxies.all();
-        let told = all
-            .iter()
-            .flat_map(|seen| seen.rules.iter().map(move |rule| (seen, rule)));
-        let told: Vec<Told> = told
-            .map(|(seen, rule)| Told {
-                proxy: seen.wanted.name.clone(),
-                rule: rule.name.clone(),
-                fault: rule.fault.kind(),
-                way: rule.way.word(),
-                state: if rule.has_landed() { "landed" } else { "armed" },
-                fired: rule.fired.load(Ordering::Relaxed),
-            })
-            .collect();
+        let told: Vec<Told> = self.proxies.all().iter().flat_map(Seen::told).collect();
         Answer::json(200, &BTreeMap::from([("rules", told)]))
+    }
+
+    /// The rules of one proxy, and another, written as in the proxy file.
+    fn own_rules(&self, name: &str) -> Outcome {
+        match self.method {
+            "GET" => Answer::json(200, &self.proxies.get(name)?.told()),
+            "POST" => {
+                let rule: RuleConfig = parsed(self.body)?;
+                rule.set(self.proxies, name)?;
+                Answer::json(201, &rule)
+            }
+            _ => self.not_allowed(),
+        }
+    }
+
+    fn own_rule(&self, name: &str, rule: &str) -> Outcome {
+        if self.method != "DELETE" {
+            return self.not_allowed();
+        }
+        match self.proxies.remove_web_rule(name, rule) {
+            Err(ProxyError::UnknownRule(_)) => self.proxies.remove_rule(name, rule)?,
+            other => other?,
+        }
+        Ok(Answer::nothing(204))
     }
 
     fn metrics(&self) -> Outcome {
@@ -295,16 +300,14 @@ impl Call<'_> {
             "# HELP {name} How often a rule has acted\n# TYPE {name} counter\n"
         )
         .ok();
-        for seen in &all {
-            for rule in &seen.rules {
-                let (proxy, fired) = (label(&seen.wanted.name), rule.fired.load(Ordering::Relaxed));
-                writeln!(
-                    text,
-                    "{name}{{proxy=\"{proxy}\",rule=\"{}\"}} {fired}",
-                    label(&rule.name)
-                )
-                .ok();
-            }
+        for told in all.iter().flat_map(Seen::told) {
+            let (proxy, rule) = (label(&told.proxy), label(&told.rule));
+            writeln!(
+                text,
+                "{name}{{proxy=\"{proxy}\",rule=\"{rule}\"}} {}",
+                told.fired
+            )
+            .ok();
         }
         let name = "squall_proxy_records_lost_total";
         let lost = self.proxies.recorder().lost();

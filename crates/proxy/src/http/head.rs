@@ -128,6 +128,11 @@ impl Head {
         }
     }
 
+    /// Whether a request is of HTTP/1.0, which knows no chunks.
+    pub(crate) fn is_old(&self) -> bool {
+        self.part(2) == "HTTP/1.0"
+    }
+
     /// The body of a request.
     pub(crate) fn request_body(&self) -> Result<Body, HeadError> {
         Ok(self.framing()?.unwrap_or(Body::Length(0)))

@@ -8,4 +8,6 @@ mod head;
 mod tests;
 
 pub(crate) use body::Body;
-pub(crate) use head::{Head, HeadError};
+pub(crate) use head::Head;
+#[cfg(test)]
+pub(crate) use head::HeadError;

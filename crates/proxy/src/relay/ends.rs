@@ -67,6 +67,15 @@ impl End {
         self.is_open = false;
     }
 
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.finishing
+    }
+
+    /// Takes what was sent where there is no socket.
+    pub(crate) fn drain(&mut self) -> Vec<u8> {
+        self.out.drain(..).collect()
+    }
+
     /// Bytes that the socket has not taken yet.
     pub(crate) fn waiting(&self) -> usize {
         self.out.len()

@@ -1,5 +1,10 @@
 //! Carries bytes between clients and services: a few threads, each with an epoll of its own.
 
+#[cfg(test)]
+pub(crate) use ends::Fate;
+pub(crate) use ends::{Ends, Side};
+pub(crate) use session::Session;
+
 mod connection;
 mod ends;
 mod resolve;
@@ -8,8 +13,9 @@ mod timer;
 mod worker;
 
 use crate::proxy::Proxy;
+use crate::web::{Mocked, Web};
 use rustix::fd::OwnedFd;
-use session::{Plain, Session};
+use session::Plain;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -33,7 +39,13 @@ struct Listening {
 
 impl Listening {
     fn session(&self, number: u64) -> Box<dyn Session> {
-        Box::new(Plain::new(self.proxy.seed, number))
+        if let Some(pace) = self.proxy.pace {
+            return Box::new(Mocked::new(self.proxy.seed, number, pace));
+        }
+        match self.proxy.speaks_http {
+            true => Box::new(Web::new(self.proxy.seed, number)),
+            false => Box::new(Plain::new(self.proxy.seed, number)),
+        }
     }
 }
 
