@@ -165,14 +165,15 @@ fn timeline(findings: &Findings<'_>) -> Timeline {
     }
     for it in findings.recoveries {
         for moment in &it.marks {
-            let kind = match moment.what.as_str() {
-                "detected" => MarkKind::Detected,
-                "caught-up" => MarkKind::Recovered,
+            let (kind, what) = match moment.what.as_str() {
+                "detected" => (MarkKind::Detected, "detected"),
+                "caught-up" => (MarkKind::Recovered, "caught up"),
+                // A job that did not restart has nothing to catch up with.
+                "back-to-work" if it.outcome == Outcome::WentOn => (MarkKind::Recovered, "went on"),
                 _ => continue,
             };
             let words = format!(
-                "{} {} after it, by {}",
-                moment.what.replace('-', " "),
+                "{what} {} after it, by {}",
                 num::duration(moment.after_ns),
                 moment.source
             );

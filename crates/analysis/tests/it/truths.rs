@@ -6,6 +6,7 @@ use crate::sim::*;
 use squall_analysis::conclude;
 use squall_analysis::expect::Judgement;
 use squall_analysis::recovery::Outcome;
+use squall_analysis::report::MarkKind;
 use squall_model::event::{Body, Event, Stage};
 use squall_model::exit::Exit;
 use squall_model::experiment::{AtLeast, Expect, LostSteps, StepCount};
@@ -304,6 +305,13 @@ fn a_pause_is_a_stall_and_not_a_restart() {
     );
     assert!(it.stall_ns.unwrap() > 2_000 * MS && it.stall_ns.unwrap() < 2_200 * MS);
     assert_eq!(report.training.unwrap().attempts, 1);
+    let marks = &report.timeline.marks;
+    let back = marks.iter().find(|it| it.kind == MarkKind::Recovered);
+    let back = back.map(|it| (it.t_ns, it.words.starts_with("went on ")));
+    assert_eq!(
+        back,
+        Some((it.start_ns + it.back_to_work_ns.unwrap(), true))
+    );
 }
 
 #[test]
