@@ -29,18 +29,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool> {
     let folder = target_dir().join("fuzz");
     let manifest = root().join("fuzz/Cargo.toml");
     // With a target given, build scripts and macros are built without the flags.
-    let build = [
-        "build",
-        "--release",
-        "--locked",
-        "--bins",
-        "--manifest-path",
-        &manifest.to_string_lossy(),
-        "--target",
-        &host,
-        "--target-dir",
-        &folder.to_string_lossy(),
-    ];
+    let (manifest, built) = (manifest.to_string_lossy(), folder.to_string_lossy());
+    let mut build = vec!["build", "--release", "--locked", "--target", &host];
+    build.extend(["--manifest-path", &manifest, "--target-dir", &built]);
+    for target in &targets {
+        build.extend(["--bin", target]);
+    }
     if !cargo_with(&build, &[("RUSTFLAGS", &FLAGS.join(" "))])? {
         bail!("the build failed; see above");
     }
