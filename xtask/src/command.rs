@@ -30,8 +30,15 @@ pub(crate) fn program(name: &str, arguments: &[&str], profile: &str) -> Command 
 
 /// Runs cargo and says whether it succeeded.
 pub(crate) fn cargo(arguments: &[&str]) -> Result<bool> {
+    cargo_with(arguments, &[])
+}
+
+/// The same, with variables of its own.
+pub(crate) fn cargo_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<bool> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    succeeds(&mut program(&cargo, arguments, "debug"))
+    let mut command = program(&cargo, arguments, "debug");
+    command.envs(variables.iter().copied());
+    succeeds(&mut command)
 }
 
 /// Runs a command to its end with our own output and says whether it succeeded.

@@ -1,4 +1,4 @@
-//! The project's own verbs: `cargo xtask demo | test | crash | prove | torch | keras | page | mutants | bench | docs`.
+//! The project's own verbs: `cargo xtask demo | test | crash | prove | torch | keras | page | mutants | bench | fuzz | docs`.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
@@ -11,6 +11,7 @@ mod command;
 mod crash;
 mod demo;
 mod docs;
+mod fuzz;
 mod interval;
 mod keras;
 mod launcher;
@@ -41,6 +42,7 @@ The project's own verbs:
   cargo xtask page                        the report's page in a browser; renews the pictures in docs/images
   cargo xtask mutants [GROUP …] [--list] [--shard K/N]  breaks journal, guard, lease and transitions one place at a time; lists what no test notices
   cargo xtask bench [NAME] [--format json]  interleaved runs, medians, ratios; exit 1 when a goal is missed
+  cargo xtask fuzz [TARGET] [--seconds N] libFuzzer on what reads foreign input: experiment, journal, frames, hook, policy (needs a C++ compiler)
   cargo xtask docs [--check]              writes schemas and reference (or fails when they have drifted)";
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Some("page") => page::run(rest),
         Some("mutants") => mutants::run(rest),
         Some("bench") => suite("squall-bench", Profile::Release, rest),
+        Some("fuzz") => fuzz::run(rest),
         Some("docs") => docs::run(rest),
         Some("help" | "--help" | "-h") | None => {
             println!("{USAGE}");
