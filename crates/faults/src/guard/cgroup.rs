@@ -73,7 +73,7 @@ impl OwnCgroup {
         Ok(own)
     }
 
-    /// Steps out of its own folders, so that they are empty: to the folder above, which nobody is about to end. Where version 2 lets no process
+    /// Steps out of its own folders and removes them: to the folder above, which nobody is about to end. Where version 2 lets no process
     /// in there, back to where it came from; whoever ends that again and again may then end the guard before its folders are removed.
     pub(super) fn leave(&self) -> io::Result<()> {
         for (folder, home) in self.folders.iter().zip(&self.home) {
@@ -82,7 +82,10 @@ impl OwnCgroup {
                 cgroups::enter(home)?;
             }
         }
-        Ok(())
+        // By its own knowledge: the run's folder, and the manifest in it, may have been deleted meanwhile.
+        self.folders
+            .iter()
+            .try_for_each(|folder| remove_one(folder))
     }
 }
 
