@@ -73,11 +73,19 @@ impl OwnCgroup {
         Ok(own)
     }
 
-    /// Steps back to where it came from, so that its own folders are empty.
+    /// Steps out of its own folders and removes them: to the folder above, which nobody is about to end. Where version 2 lets no process
+    /// in there, back to where it came from; whoever ends that again and again may then end the guard before its folders are removed.
     pub(super) fn leave(&self) -> io::Result<()> {
-        self.home
+        for (folder, home) in self.folders.iter().zip(&self.home) {
+            let above = folder.parent().map(cgroups::enter);
+            if above.is_none_or(|entered| entered.is_err()) {
+                cgroups::enter(home)?;
+            }
+        }
+        // By its own knowledge: the run's folder, and the manifest in it, may have been deleted meanwhile.
+        self.folders
             .iter()
-            .try_for_each(|folder| cgroups::enter(folder))
+            .try_for_each(|folder| remove_one(folder))
     }
 }
 

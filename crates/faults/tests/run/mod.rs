@@ -256,8 +256,11 @@ impl Run {
             "/sys/fs/cgroup/freezer",
             "/sys/fs/cgroup/unified",
         ] {
-            for injection in log.state.injections() {
-                let path = PathBuf::from(root).join(format!("squall-{}", injection.id));
+            let run = squall_model::id::RunId(self.name.clone());
+            let guard = squall_faults::guard::cgroup::id(&run);
+            let injections = log.state.injections().map(|one| one.id.clone());
+            for id in injections.chain([guard]) {
+                let path = PathBuf::from(root).join(format!("squall-{id}"));
                 assert!(!path.exists(), "{} is left", path.display());
             }
         }
