@@ -3,6 +3,7 @@
 mod hook;
 mod latency;
 mod monitor;
+pub mod proxy;
 pub mod report;
 mod start;
 

@@ -4,16 +4,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use squall_tests::bench::{CHILD, Effort, Figure, child, engine, report};
+use squall_tests::bench::{CHILD, Effort, Figure, child, engine, proxy, report};
 
-const USAGE: &str = "squall-bench [engine|report] [--minutes N] [--rounds N] [--format text|json]
+const USAGE: &str = "squall-bench [engine|report|proxy] [--minutes N] [--rounds N] [--format text|json]
     --minutes N   how long monitor and store are measured; 10 for the whole (half a minute unless said)
-    --rounds N    pairs of interleaved short runs (61)";
+    --rounds N    pairs of interleaved short runs (61; proxy: 7)";
 
 struct Options {
     effort: Effort,
     json: bool,
     report: bool,
+    /// Rounds of the proxy's bench.
+    proxy: Option<usize>,
+    rounds: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,8 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
         },
         json: false,
         report: false,
+        proxy: None,
+        rounds: None,
     };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -51,14 +56,17 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
         match argument.as_str() {
             "engine" => {}
             "report" => options.report = true,
+            "proxy" => options.proxy = Some(7),
             "--minutes" => {
                 options.effort.length = Duration::from_secs_f64(value()?.parse::<f64>()? * 60.0)
             }
-            "--rounds" => options.effort.rounds = value()?.parse::<usize>()?.max(1),
+            "--rounds" => options.rounds = Some(value()?.parse::<usize>()?.max(1)),
             "--format" => options.json = value()? == "json",
             _ => bail!("`{argument}` is not known\n{USAGE}"),
         }
     }
+    options.effort.rounds = options.rounds.unwrap_or(options.effort.rounds);
+    options.proxy = options.proxy.map(|usual| options.rounds.unwrap_or(usual));
     Ok(options)
 }
 
@@ -71,7 +79,9 @@ fn run() -> anyhow::Result<bool> {
         return Ok(true);
     }
     let options = options(&arguments)?;
-    let figures = if options.report {
+    let figures = if let Some(rounds) = options.proxy {
+        proxy::figures(rounds)
+    } else if options.report {
         report::figures()
     } else {
         engine(options.effort)
