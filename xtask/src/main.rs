@@ -1,4 +1,4 @@
-//! The project's own verbs: `cargo xtask demo | test | crash | prove | torch | keras | page | mutants | bench | fuzz | docs`.
+//! The project's own verbs: `cargo xtask demo | test | crash | prove | torch | keras | clients | page | mutants | bench | fuzz | docs`.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
@@ -7,6 +7,7 @@
 )]
 
 mod bugs;
+mod clients;
 mod command;
 mod crash;
 mod demo;
@@ -39,6 +40,7 @@ The project's own verbs:
   cargo xtask torch --kills N             N clean kills, none of which may be called different
   cargo xtask torch --launcher N          how often torchrun's own restart fails with its own settings, with its interval
   cargo xtask keras                       a Keras script that ends itself every ten epochs: without checkpoints, and with
+  cargo xtask clients                     real OpenAI, Anthropic and Toxiproxy clients against `squall proxy` (makes a virtual environment)
   cargo xtask page                        the report's page in a browser; renews the pictures in docs/images
   cargo xtask mutants [GROUP …] [--list] [--shard K/N]  breaks journal, guard, lease and transitions one place at a time; lists what no test notices
   cargo xtask bench [NAME] [--format json]  interleaved runs, medians, ratios; exit 1 when a goal is missed
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Some("mutants") => mutants::run(rest),
         Some("bench") => suite("squall-bench", Profile::Release, rest),
         Some("fuzz") => fuzz::run(rest),
+        Some("clients") => clients::run(rest),
         Some("docs") => docs::run(rest),
         Some("help" | "--help" | "-h") | None => {
             println!("{USAGE}");

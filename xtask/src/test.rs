@@ -70,6 +70,12 @@ const PARTS: &[Part] = &[
         run: keras,
     },
     Part {
+        name: "clients",
+        what: "real OpenAI, Anthropic and Toxiproxy clients against the proxy",
+        needs: needs::FRAMEWORKS,
+        run: clients,
+    },
+    Part {
         name: "crash",
         what: "the crash matrix's regular cells and 100 random trials",
         needs: &[],
@@ -165,6 +171,10 @@ fn boot_unit() -> Result<bool> {
 
 fn torch() -> Result<bool> {
     crate::torch::run(&[])
+}
+
+fn clients() -> Result<bool> {
+    crate::clients::run(&[])
 }
 
 fn keras() -> Result<bool> {

@@ -5,6 +5,7 @@ mod latency;
 mod load;
 mod monitor;
 pub mod network;
+pub mod proxy;
 pub mod report;
 mod start;
 

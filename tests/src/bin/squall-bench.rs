@@ -4,17 +4,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use squall_tests::bench::{CHILD, Effort, Figure, child, engine, network, report};
+use squall_tests::bench::{CHILD, Effort, Figure, child, engine, network, proxy, report};
 
-const USAGE: &str = "squall-bench [engine|report|network] [--minutes N] [--rounds N] [--format text|json]
+const USAGE: &str = "squall-bench [engine|report|network|proxy] [--minutes N] [--rounds N] [--format text|json]
     --minutes N   how long monitor and store are measured; 10 for the whole (half a minute unless said)
-    --rounds N    pairs of interleaved short runs (61)";
+    --rounds N    pairs of interleaved short runs (61; proxy: 7)";
 
 struct Options {
     effort: Effort,
     json: bool,
     report: bool,
     network: bool,
+    /// Rounds of the proxy's bench.
+    proxy: Option<usize>,
+    rounds: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,8 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
         json: false,
         report: false,
         network: false,
+        proxy: None,
+        rounds: None,
     };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -54,14 +59,17 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
             "engine" => {}
             "report" => options.report = true,
             "network" => options.network = true,
+            "proxy" => options.proxy = Some(7),
             "--minutes" => {
                 options.effort.length = Duration::from_secs_f64(value()?.parse::<f64>()? * 60.0)
             }
-            "--rounds" => options.effort.rounds = value()?.parse::<usize>()?.max(1),
+            "--rounds" => options.rounds = Some(value()?.parse::<usize>()?.max(1)),
             "--format" => options.json = value()? == "json",
             _ => bail!("`{argument}` is not known\n{USAGE}"),
         }
     }
+    options.effort.rounds = options.rounds.unwrap_or(options.effort.rounds);
+    options.proxy = options.proxy.map(|usual| options.rounds.unwrap_or(usual));
     Ok(options)
 }
 
@@ -76,6 +84,8 @@ fn run() -> anyhow::Result<bool> {
     let options = options(&arguments)?;
     let figures = if options.network {
         network::figures()
+    } else if let Some(rounds) = options.proxy {
+        proxy::figures(rounds)
     } else if options.report {
         report::figures()
     } else {
