@@ -239,7 +239,8 @@ impl Guard {
                     }
                 }
                 Ok(Received::Message(ToGuard::Spawn(request), fds)) => {
-                    let answer = if self.ending.is_some() {
+                    // A dead agent's request may lie here still: nobody would undo what it asked for.
+                    let answer = if self.ending.is_some() || is_readable(&self.agent.pidfd) {
                         FromGuard::SpawnFailed {
                             request: request.request,
                             because: "the run is ending".into(),
