@@ -132,7 +132,10 @@ class Trainer:
         data = Text(self.world * wish.batch * wish.steps_per_epoch, wish.context)
         self.held_out = Text(64, wish.context)
         self.sampler = Sampler(data, shuffle=True, seed=wish.seed)
-        self.loader = DataLoader(data, wish.batch, sampler=self.sampler)
+        # A loader draws a number whenever it starts an epoch, also in the middle of one after a resume: not from the random
+        # state that is saved, or a run that was preempted would end differently.
+        own = torch.Generator().manual_seed(wish.seed)
+        self.loader = DataLoader(data, wish.batch, sampler=self.sampler, generator=own)
         torch.manual_seed(wish.seed)
         self.gpt = GPT(len(data.letters), wish.context, wish.width, wish.layers)
         self.model = DistributedDataParallel(self.gpt)
