@@ -77,8 +77,13 @@ fn training_that_is_not_reproducible_is_not_blamed_on_the_fault() {
 
 /// Four undisturbed runs and a disturbed one, each with its own noise on the loss, and other parameters at each end.
 fn not_reproducible(bug: Bug) -> Run {
+    noisy(bug, false)
+}
+
+/// With `sample_ids`, samples are told, and what the bug does to them does not show in the loss.
+fn noisy(bug: Bug, sample_ids: bool) -> Run {
     let mut sim = Sim::new();
-    sim.sample_ids = false;
+    sim.sample_ids = sample_ids;
     for _ in 0..4 {
         sim.reference();
     }
@@ -93,6 +98,9 @@ fn not_reproducible(bug: Bug) -> Run {
                 // Replayed steps have the noise of their step, like the replay of a real run has that of its data.
                 let noise = (work * 7919 + step * 104_729) % 1000;
                 if let Some(loss) = &mut event.loss {
+                    if sample_ids {
+                        *loss = 2.0 / (step as f64).sqrt();
+                    }
                     *loss += noise as f64 * 1e-5;
                 }
                 if let Some(digest) = &mut event.digest {
@@ -140,6 +148,23 @@ fn training_that_is_not_reproducible_is_judged_by_the_spread_of_its_repeats() {
     );
     assert_eq!(lost.same_result.sameness, Sameness::Different);
     assert_eq!(judged(&lost).0, Judgement::Deviated, "{}", judged(&lost).1);
+}
+
+#[test]
+fn noise_of_the_loss_is_no_excuse_for_skipped_samples() {
+    let mut run = noisy(Bug::Samples, true);
+    run.ask.expect.push(Expect::SameResult(SameResult {
+        reference: Reference::Reference,
+        by: ResultKind::Samples,
+    }));
+    let report = conclude(&run);
+    let same = &report.same_result;
+    let rungs: Vec<Sameness> = same.rungs.iter().map(|it| it.sameness).collect();
+    assert_eq!(rungs[1..], [Sameness::Different, Sameness::Same]);
+    assert_eq!(same.sameness, Sameness::Different, "{}", same.sentence);
+    assert_eq!(same.decided_by.as_deref(), Some("samples"));
+    let asked = report.expectations.last().unwrap();
+    assert_eq!(asked.judgement, Judgement::Deviated, "{}", asked.measured);
 }
 
 #[test]
