@@ -167,6 +167,116 @@ fn noise_of_the_loss_is_no_excuse_for_skipped_samples() {
     assert_eq!(asked.judgement, Judgement::Deviated, "{}", asked.measured);
 }
 
+/// The `trajectory` rung once the disturbed run tells the losses of some steps only.
+fn trajectory_where_told(told: impl Fn(u64, u64) -> bool) -> (Sameness, String) {
+    let mut run = not_reproducible(Bug::None);
+    let injections = run.events.iter();
+    let first = injections
+        .filter(|it| matches!(it.body, Body::InjectionBegun { .. }))
+        .map(|it| it.t_ns)
+        .next()
+        .unwrap();
+    for event in &mut run.events {
+        if let Body::Training {
+            reference: false,
+            event: told_of,
+            ..
+        } = &mut event.body
+            && !told(told_of.step.unwrap_or(0), event.t_ns.saturating_sub(first))
+        {
+            told_of.loss = None;
+        }
+    }
+    let rung = conclude(&run).same_result.rungs.remove(2);
+    (rung.sameness, rung.evidence)
+}
+
+#[test]
+fn a_trajectory_without_the_losses_after_the_fault_proves_nothing() {
+    type Told = fn(u64, u64) -> bool;
+    let (sameness, evidence) = trajectory_where_told(|_, _| true);
+    assert_eq!(sameness, Sameness::Same, "{evidence}");
+    let told: [(Told, &str); 3] = [
+        (|_, after| after == 0, "loss of step 32, the last"),
+        (
+            |step, after| after == 0 || step > STEPS - 4,
+            "losses of 4 of 28 steps",
+        ),
+        (|step, _| step < STEPS, "loss of step 32, the last"),
+    ];
+    for (told, why) in told {
+        let (sameness, evidence) = trajectory_where_told(told);
+        assert_eq!(sameness, Sameness::NotMeasured, "{evidence}");
+        assert!(evidence.contains(why), "{evidence}");
+    }
+}
+
+#[test]
+fn a_fault_after_the_last_step_leaves_no_trajectory() {
+    let mut run = not_reproducible(Bug::None);
+    let end = run.events.last().unwrap().t_ns;
+    for event in &mut run.events {
+        if matches!(event.body, Body::InjectionBegun { .. }) {
+            event.t_ns = end;
+        }
+    }
+    let rung = conclude(&run).same_result.rungs.remove(2);
+    assert_eq!(rung.sameness, Sameness::NotMeasured, "{}", rung.evidence);
+    assert!(
+        rung.evidence.contains("losses of 0 of 0 steps"),
+        "{}",
+        rung.evidence
+    );
+}
+
+#[test]
+fn repeats_that_tell_no_losses_near_the_end_prove_nothing() {
+    let mut run = not_reproducible(Bug::None);
+    for event in &mut run.events {
+        if let Body::Training { event, .. } = &mut event.body
+            && event.step > Some(STEPS - 4)
+        {
+            event.loss = None;
+        }
+    }
+    let rung = conclude(&run).same_result.rungs.remove(2);
+    assert_eq!(rung.sameness, Sameness::NotMeasured, "{}", rung.evidence);
+    assert!(
+        rung.evidence.contains("up to step 28 of 32"),
+        "{}",
+        rung.evidence
+    );
+}
+
+#[test]
+fn losses_told_every_third_step_are_a_trajectory_and_lost_records_are_none() {
+    let mut run = not_reproducible(Bug::None);
+    for event in &mut run.events {
+        if let Body::Training { event, .. } = &mut event.body
+            && event.step.is_some_and(|step| step % 3 != 1)
+        {
+            event.loss = None;
+        }
+    }
+    let rung = |run: &Run| conclude(run).same_result.rungs.remove(2);
+    let sparse = rung(&run);
+    assert_eq!(sparse.sameness, Sameness::Same, "{}", sparse.evidence);
+    // One of the repeats says that it had to drop events.
+    let mut starts = 0;
+    for event in &mut run.events {
+        match &mut event.body {
+            Body::WorkloadStarted { .. } => starts += 1,
+            Body::Training { event, .. } if starts == 3 && event.kind == "exit" => {
+                event.dropped = Some(2);
+            }
+            _ => {}
+        }
+    }
+    let holed = rung(&run);
+    assert_eq!(holed.sameness, Sameness::NotMeasured, "{}", holed.evidence);
+    assert!(holed.evidence.contains("dropped"), "{}", holed.evidence);
+}
+
 #[test]
 fn two_repeats_are_too_few_for_a_spread() {
     let mut run = not_reproducible(Bug::Optimizer);
