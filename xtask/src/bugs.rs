@@ -56,6 +56,12 @@ pub(crate) fn run(bench: &Bench, seeds: u32) -> Result<bool> {
         fs::write(bench.state.join("bugs.txt"), summary(&seen))?;
     }
     print!("\n{}", summary(&seen));
+    Ok(is_green(&seen, seeds))
+}
+
+/// Nine bugs of ten named and no alarm on clean runs. What the launcher lost twice in a row was not measured: of the shipped
+/// experiments, of which each runs once, none may be missing.
+fn is_green(seen: &BTreeMap<(&str, String), u32>, seeds: u32) -> bool {
     let count = |fits: &dyn Fn(&str, &str) -> bool| -> u32 {
         let all = seen.iter();
         all.filter(|((truth, name), _)| fits(truth, name))
@@ -65,18 +71,21 @@ pub(crate) fn run(bench: &Bench, seeds: u32) -> Result<bool> {
     let buggy = count(&|truth, name| truth != SAME && name != LAUNCHER);
     let right = count(&|truth, name| truth != SAME && name == truth);
     let alarms = count(&|truth, name| truth == SAME && name != SAME && name != LAUNCHER);
-    Ok(buggy > 0 && right * 10 >= buggy * 9 && alarms == 0)
+    let lost = count(&|_, name| name == LAUNCHER);
+    let measured = seeds > 0 || lost == 0;
+    measured && buggy > 0 && right * 10 >= buggy * 9 && alarms == 0
 }
 
 /// What the report names. A failure of the launcher alone is repeated once.
 fn answer(bench: &Bench, trial: Trial) -> Result<String> {
     let name = format!("{}-{}", trial.0.unwrap_or("clean"), trial.1);
     let text = text(trial)?;
-    for _ in 0..2 {
+    for then in ["the run is repeated", "twice in a row"] {
         let ran = bench.text(&name, &text)?;
         if !lost_by_the_launcher(&ran) {
             return report::named(&ran.folder);
         }
+        println!("{name}: lost by the launcher, {then}");
     }
     Ok(LAUNCHER.into())
 }
@@ -148,4 +157,48 @@ fn summary(seen: &BTreeMap<(&str, String), u32>) -> String {
     }
     lines.push(format!("bugs named right: {}", interval::of(right, all)));
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen<'a>(all: &[(&'a str, &str, u32)]) -> BTreeMap<(&'a str, String), u32> {
+        let rows = all.iter();
+        rows.map(|(truth, name, n)| ((*truth, (*name).to_owned()), *n))
+            .collect()
+    }
+
+    #[test]
+    fn a_shipped_experiment_that_was_not_measured_is_red() {
+        let named = BUGS.map(|bug| (bug, bug, 1));
+        assert!(is_green(&seen(&named), 0));
+        let mut lost = named;
+        lost[5].1 = LAUNCHER;
+        assert!(!is_green(&seen(&lost), 0));
+        for one in &mut lost[1..] {
+            one.1 = LAUNCHER;
+        }
+        assert!(!is_green(&seen(&lost), 0));
+    }
+
+    #[test]
+    fn of_many_seeds_nine_in_ten_are_named_and_no_clean_run_is() {
+        let many = |right, wrong, alarms| {
+            is_green(
+                &seen(&[
+                    ("samples", "samples", right),
+                    ("samples", UNKNOWN, wrong),
+                    ("samples", LAUNCHER, 1),
+                    (SAME, SAME, 5),
+                    (SAME, "samples", alarms),
+                ]),
+                10,
+            )
+        };
+        assert!(many(9, 1, 0));
+        assert!(!many(8, 2, 0));
+        assert!(!many(9, 1, 1));
+        assert!(!many(0, 0, 0));
+    }
 }

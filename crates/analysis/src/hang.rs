@@ -1,4 +1,4 @@
-//! Where the ranks stood when nothing happened, and which of them gave up first: from the hook's `stack` and `exit` events.
+//! Where the ranks stood when nothing happened, and which of them first told of an error: from the hook's `stack` and `exit` events.
 
 use crate::log::{Seen, Work};
 use schemars::JsonSchema;
@@ -15,7 +15,7 @@ const HELD_BEFORE_NS: u64 = 1_000_000_000;
 pub struct Hang {
     /// Where each process stood, in the order in which they told.
     pub stood: Vec<Stood>,
-    /// The first process that gave up; absent when none did.
+    /// The first process that told of an error before it ended; absent when none did: one that is killed tells nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gave_up: Option<GaveUp>,
 }
@@ -35,7 +35,7 @@ pub struct Stood {
     pub stack: String,
 }
 
-/// A process that gave up: the time-out that fired first.
+/// A process that told of an error before it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GaveUp {
     /// Its rank, if it has one.
@@ -54,22 +54,39 @@ impl Stood {
 }
 
 impl GaveUp {
-    /// `rank 0 gave up first, 12.0 s after the fault: RuntimeError: …`
+    /// `rank 0 was the first to tell of a time-out, 12.0 s after the fault: RuntimeError: …`
     pub fn words(&self) -> String {
         format!(
-            "{} gave up first, {} after the fault: {}",
+            "{} was the first to tell of {}, {} after the fault: {}",
             who(self.rank),
+            if timed_out(&self.because) {
+                "a time-out"
+            } else {
+                "an error"
+            },
             crate::num::duration(self.after_ns),
             self.because
         )
     }
 }
 
+/// Whether an error is a time-out, and not one that only names a setting: `'timeout'`, `Timeout(ms)=600000`.
+fn timed_out(because: &str) -> bool {
+    let text = because.to_lowercase();
+    let alone = |(at, word): (usize, &str)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + word.len()..].chars().next();
+        let of_a_name = |next: Option<char>| next.is_some_and(|it| "'\"`_=(".contains(it));
+        !of_a_name(before) && !of_a_name(after)
+    };
+    text.contains("timed out") || text.match_indices("timeout").any(alone)
+}
+
 fn who(rank: Option<u32>) -> String {
     rank.map_or("a process".into(), |rank| format!("rank {rank}"))
 }
 
-/// What the stacks sent between two moments show and what ended the first process after them; `None` without a silence.
+/// What the stacks sent between two moments show and the first error told after them; `None` without a silence.
 pub(crate) fn between(work: &Work<'_>, from_ns: u64, to_ns: u64) -> Option<Hang> {
     let within: Vec<&Seen<'_>> = work
         .training
@@ -217,8 +234,38 @@ mod tests {
         assert!(hang.stood.iter().all(|it| it.stack == STACK));
         assert_eq!(
             hang.gave_up.unwrap().words(),
-            "rank 0 gave up first, 12.0 s after the fault: RuntimeError: Timed out waiting 12000ms"
+            "rank 0 was the first to tell of a time-out, 12.0 s after the fault: RuntimeError: Timed out waiting 12000ms"
         );
+    }
+
+    #[test]
+    fn only_an_error_that_is_a_time_out_is_called_one() {
+        let told = |because: &str| {
+            let silent = event("stack", "nothing happened for 5 s", Some(STACK));
+            let end = event("exit", because, None);
+            let hang = seen_between(vec![
+                seen(15_000_000_000, 0, &silent),
+                seen(22_000_000_000, 0, &end),
+            ]);
+            hang.unwrap().gave_up.unwrap().words()
+        };
+        for time_out in [
+            "TimeoutError: 300 s",
+            "torch.distributed.DistStoreError: Socket Timeout",
+            "RuntimeError: Watchdog caught collective operation timeout: WorkNCCL(Timeout(ms)=600000)",
+            "RuntimeError: [gloo] Timed out waiting 12000ms for recv operation to complete",
+        ] {
+            let words = told(time_out);
+            assert!(words.contains("tell of a time-out, 12.0 s"), "{words}");
+        }
+        for other in [
+            "ConnectionResetError: [Errno 104] Connection reset by peer",
+            "TypeError: init() got an unexpected keyword argument 'timeout'",
+            "RuntimeError: peer closed WorkNCCL(Timeout(ms)=600000)",
+        ] {
+            let words = told(other);
+            assert!(words.contains("tell of an error, 12.0 s"), "{words}");
+        }
     }
 
     #[test]

@@ -308,6 +308,13 @@ impl Pair<'_> {
             }
         }
         let asked = self.log.repeats.len() + 1;
+        let dropped = dropped(self.log) + self.log.repeats.iter().map(Work::dropped).sum::<u64>();
+        if dropped > 0 {
+            return not(format!(
+                "{} training records were dropped, so the losses have holes",
+                num::thousands(dropped)
+            ));
+        }
         if curves.len() < trajectory::REPEATS {
             return not(format!(
                 "it takes at least {} undisturbed repeats; of {asked}, {} ended well and told {} losses",
@@ -323,17 +330,59 @@ impl Pair<'_> {
             return not("the run told no losses".into());
         };
         let end = lineage.attempts.last().and_then(Attempt::completed);
-        if let Some(longest) = lengths.into_iter().flatten().max()
-            && end.is_none_or(|end| end < longest)
-        {
+        let longest = lengths.into_iter().flatten().max().unwrap_or(0);
+        if end.is_none_or(|end| end < longest) {
             return not(format!(
                 "the run ended after {}, the repeats after {}",
                 lineage.unit.count(end.unwrap_or(0)),
                 lineage.unit.count(longest)
             ));
         }
+        if let Some(why) = self.untold(&mine, &curves, longest) {
+            return not(why);
+        }
         let compared = trajectory::compare(&curve(&mine), &curves);
         decide(compared.sameness, compared.words)
+    }
+
+    /// Why the losses that the run and all repeats tell do not show what the fault did: they must go on to the last step, and
+    /// at least half of those after the first injection must be there.
+    fn untold(&self, mine: &Losses, repeats: &[Curve], end: u64) -> Option<String> {
+        let (first, others) = repeats.split_first()?;
+        let by_all = |step: &u64| others.iter().all(|it| it.contains_key(step));
+        let told: Vec<u64> = first.keys().copied().filter(by_all).collect();
+        let [.., before_last, last] = told[..] else {
+            return Some("the repeats tell no losses of the same steps".into());
+        };
+        // Losses told every tenth step reach the end within ten steps.
+        if last + (last - before_last) <= end {
+            return Some(format!(
+                "the repeats tell losses up to step {} of {} only",
+                num::thousands(last),
+                num::thousands(end)
+            ));
+        }
+        if !mine.contains_key(&last) {
+            return Some(format!(
+                "the run does not tell the loss of step {}, the last of which all repeats tell",
+                num::thousands(last)
+            ));
+        }
+        let injected = self.log.injections.iter().map(|it| it.begun_ns).min()?;
+        let common = || {
+            told.iter()
+                .filter_map(|step| Some((step, mine.get(step)?.1)))
+        };
+        let after = common().filter(|(_, t_ns)| *t_ns > injected).count();
+        let before = common().filter(|(_, t_ns)| *t_ns <= injected);
+        let until = before.map(|(step, _)| *step).max().unwrap_or(0);
+        let wanted = told.iter().filter(|step| **step > until).count();
+        (after == 0 || after * 2 < wanted).then(|| {
+            format!(
+                "after the first injection the run tells the losses of {after} of {}",
+                num::plural(wanted, "step", "steps")
+            )
+        })
     }
 
     fn losses(&self, reference: bool) -> Option<Losses> {

@@ -6,9 +6,8 @@
 //! - *trajectory*: losses stay within k·σ of at least three undisturbed repeats.
 //!
 //! Equal bits decide at once; otherwise a rung that is disproved does, and then the highest that is proved. A rung that
-//! cannot be decided says why. Without a reference
-//! the answer is 'not measured', never 'same'. Where the losses part before anything was injected, training is not
-//! reproducible and a difference is nobody's proof.
+//! cannot be decided says why. Without a reference the answer is 'not measured', never 'same'. Where the losses part before
+//! anything was injected, training is not reproducible and other parameters are nobody's proof; other samples are.
 
 use crate::lineage::Lineage;
 use crate::log::Log;
@@ -112,8 +111,8 @@ pub(crate) fn same_result(
     }
 }
 
-/// The rung that decides. Where training parts by itself before any fault, equal bits and equal samples cannot be asked
-/// for; the spread of repeats can.
+/// The rung that decides. Where training parts by itself before any fault, equal bits cannot be asked for; equal samples and
+/// the spread of repeats can.
 fn decide(rungs: &[Rung], apart: Option<u64>) -> Option<&Rung> {
     let says = |name: &str, sameness| {
         let mut all = rungs.iter();
@@ -126,12 +125,12 @@ fn decide(rungs: &[Rung], apart: Option<u64>) -> Option<&Rung> {
     if apart.is_none() {
         return of(Sameness::Different).or_else(|| of(Sameness::Same));
     }
-    let trajectory = says("trajectory", Sameness::Different);
-    match (trajectory, of(Sameness::Different)) {
-        (Some(left), _) => Some(left),
-        (None, Some(_)) => says("trajectory", Sameness::Same),
-        (None, None) => of(Sameness::Same),
-    }
+    let disproved =
+        says("samples", Sameness::Different).or_else(|| says("trajectory", Sameness::Different));
+    disproved.or_else(|| match of(Sameness::Different) {
+        Some(_bits) => says("trajectory", Sameness::Same),
+        None => of(Sameness::Same),
+    })
 }
 
 /// `same`, `different`, `not measured`.

@@ -2,10 +2,10 @@
 //! for bit, where equal parameters cannot be asked for.
 //!
 //! The steps that all tell of are cut into windows of equal length, and the mean loss of each window is compared: one odd
-//! step says little. σ is the standard deviation of the repeats in that window, or its root mean square over all windows
-//! where that is larger, because the spread of three numbers is often small by chance. Up to [`WITHIN`] σ the run counts
-//! as the same; beyond a limit that falls with the number of repeats (Student's t at ½ %, both sides, widened for the
-//! uncertainty of the repeats' mean, never below [`LEAST`]) as different; between the two more repeats are needed.
+//! step says little. σ is the standard deviation of the repeats in that window, or its root mean square over that window and
+//! its neighbours where that is larger, because the spread of three numbers is often small by chance. Up to [`WITHIN`] σ the
+//! run counts as the same; beyond a limit that falls with the number of repeats (Student's t at ½ %, both sides, widened for
+//! the uncertainty of the repeats' mean, never below [`LEAST`]) as different; between the two more repeats are needed.
 
 use crate::num;
 use crate::same_result::Sameness;
@@ -20,6 +20,8 @@ const LEAST: f64 = 5.0;
 /// Student's t for 2, 3, … 9 degrees of freedom, 0.9975.
 const STUDENT: [f64; 8] = [14.089, 7.453, 5.598, 4.773, 4.317, 4.029, 3.833, 3.690];
 const WINDOWS: usize = 16;
+/// Windows to each side that lend a window their spread.
+const NEIGHBOURS: usize = 3;
 /// Fewer steps make no trajectory.
 const STEPS: usize = 8;
 
@@ -64,11 +66,12 @@ pub(crate) fn compare(run: &Curve, repeats: &[Curve]) -> Compared {
         ));
     }
     let windows = windows(run, repeats, &steps);
-    let pooled = windows.iter().map(|it| it.variance).sum::<f64>() / windows.len() as f64;
     let Some((worst, distance, sigma)) = windows
         .iter()
-        .map(|it| {
-            let sigma = unless_rounding(it.variance.max(pooled).sqrt(), it.mean);
+        .enumerate()
+        .map(|(at, it)| {
+            let variance = it.variance.max(pooled(&windows, at));
+            let sigma = unless_rounding(variance.sqrt(), it.mean);
             let difference = unless_rounding(it.run - it.mean, it.mean);
             (it, away(difference, sigma), sigma)
         })
@@ -109,6 +112,13 @@ pub(crate) fn compare(run: &Curve, repeats: &[Curve]) -> Compared {
             num::significant(sigma),
         ),
     }
+}
+
+/// Mean variance of a window and its neighbours. Not of all: the noise of the steep first steps would hide what happens late.
+fn pooled(windows: &[Window], at: usize) -> f64 {
+    let last = windows.len() - 1;
+    let near = &windows[at.saturating_sub(NEIGHBOURS)..=(at + NEIGHBOURS).min(last)];
+    near.iter().map(|it| it.variance).sum::<f64>() / near.len() as f64
 }
 
 /// Beyond so many σ a run is called different.
@@ -227,6 +237,46 @@ mod tests {
         for repeats in [3, 5, 10] {
             let found = share(0.9, repeats, 0.3, Sameness::Different);
             assert!(found >= 0.95, "{repeats} repeats: {found}");
+        }
+    }
+
+    /// Shares that are called different and the same, where noise is ten times as large in the first 40 steps and the run is
+    /// `shift` off from step 200 on.
+    fn uneven(repeats: usize, shift: f64) -> (f64, f64) {
+        let mut chance = Chance(repeats as u64);
+        let mut curve = |shift: f64| -> Curve {
+            let mut noise = 0.0;
+            (1..=320)
+                .map(|step| {
+                    noise = 0.9 * noise + 0.19_f64.sqrt() * chance.normal();
+                    let scale = if step <= 40 { 0.2 } else { 0.02 };
+                    let off = if step >= 200 { shift } else { 0.0 };
+                    (step, 4.0 / (1.0 + step as f64 / 40.0) + scale * noise + off)
+                })
+                .collect()
+        };
+        let trials = 300;
+        let said: Vec<Sameness> = (0..trials)
+            .map(|_| {
+                let others: Vec<Curve> = (0..repeats).map(|_| curve(0.0)).collect();
+                compare(&curve(shift), &others).sameness
+            })
+            .collect();
+        let share = |of| said.iter().filter(|it| **it == of).count() as f64 / trials as f64;
+        (share(Sameness::Different), share(Sameness::Same))
+    }
+
+    #[test]
+    fn early_noise_hides_no_late_difference() {
+        for repeats in [3, 5, 10] {
+            let (found, _) = uneven(repeats, 0.3);
+            let (different, same) = uneven(repeats, 0.0);
+            eprintln!(
+                "early noise, {repeats} repeats: found {found}; by chance different {different}, same {same}"
+            );
+            assert!(found >= 0.9, "{repeats} repeats: {found}");
+            assert!(different <= 0.015, "{repeats} repeats: {different}");
+            assert!(same >= 0.7, "{repeats} repeats: {same}");
         }
     }
 

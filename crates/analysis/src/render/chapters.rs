@@ -110,9 +110,9 @@ pub(super) fn chapters(report: &Report) -> Vec<Chapter> {
 }
 
 fn stood(hang: &Hang) -> Vec<Block> {
-    let fired = match &hang.gave_up {
-        Some(it) => format!("The time-out that fired first: {}.", it.words()),
-        None => "No time-out fired: no process gave up.".into(),
+    let told = match &hang.gave_up {
+        Some(it) => format!("Who gave up: {}.", it.words()),
+        None => "No process told of an error before it ended.".into(),
     };
     let rows = hang.stood.iter().map(|it| {
         let when = match it.after_ns {
@@ -125,7 +125,7 @@ fn stood(hang: &Hang) -> Vec<Block> {
             it.calls.join("\n← "),
         ]
     });
-    let mut blocks = vec![Block::Sentence(fired)];
+    let mut blocks = vec![Block::Sentence(told)];
     blocks.push(Table::open(
         "",
         &["Who", "When it told", "Where it stood"],

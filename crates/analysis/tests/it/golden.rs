@@ -7,6 +7,7 @@ use squall_analysis::conclude;
 use squall_analysis::num;
 use squall_analysis::render::{html, json, junit, markdown, text};
 use squall_analysis::run::Run;
+use squall_model::event::Body;
 
 pub(crate) fn all() -> Vec<(&'static str, Run)> {
     vec![
@@ -178,4 +179,21 @@ fn pages_are_written_for_people_to_look_at() {
         .unwrap();
         std::fs::write(folder.join(format!("{name}.xml")), junit::junit(&report)).unwrap();
     }
+}
+
+#[test]
+fn a_hang_without_a_told_error_denies_no_time_out() {
+    let mut run = hung();
+    for event in &mut run.events {
+        if let Body::Training { event, .. } = &mut event.body
+            && event.kind == "exit"
+        {
+            event.because = None;
+        }
+    }
+    let text = markdown::markdown(&conclude(&run));
+    assert!(
+        text.contains("\nNo process told of an error before it ended.\n"),
+        "{text}"
+    );
 }

@@ -77,8 +77,13 @@ fn training_that_is_not_reproducible_is_not_blamed_on_the_fault() {
 
 /// Four undisturbed runs and a disturbed one, each with its own noise on the loss, and other parameters at each end.
 fn not_reproducible(bug: Bug) -> Run {
+    noisy(bug, false)
+}
+
+/// With `sample_ids`, samples are told, and what the bug does to them does not show in the loss.
+fn noisy(bug: Bug, sample_ids: bool) -> Run {
     let mut sim = Sim::new();
-    sim.sample_ids = false;
+    sim.sample_ids = sample_ids;
     for _ in 0..4 {
         sim.reference();
     }
@@ -93,6 +98,9 @@ fn not_reproducible(bug: Bug) -> Run {
                 // Replayed steps have the noise of their step, like the replay of a real run has that of its data.
                 let noise = (work * 7919 + step * 104_729) % 1000;
                 if let Some(loss) = &mut event.loss {
+                    if sample_ids {
+                        *loss = 2.0 / (step as f64).sqrt();
+                    }
                     *loss += noise as f64 * 1e-5;
                 }
                 if let Some(digest) = &mut event.digest {
@@ -140,6 +148,133 @@ fn training_that_is_not_reproducible_is_judged_by_the_spread_of_its_repeats() {
     );
     assert_eq!(lost.same_result.sameness, Sameness::Different);
     assert_eq!(judged(&lost).0, Judgement::Deviated, "{}", judged(&lost).1);
+}
+
+#[test]
+fn noise_of_the_loss_is_no_excuse_for_skipped_samples() {
+    let mut run = noisy(Bug::Samples, true);
+    run.ask.expect.push(Expect::SameResult(SameResult {
+        reference: Reference::Reference,
+        by: ResultKind::Samples,
+    }));
+    let report = conclude(&run);
+    let same = &report.same_result;
+    let rungs: Vec<Sameness> = same.rungs.iter().map(|it| it.sameness).collect();
+    assert_eq!(rungs[1..], [Sameness::Different, Sameness::Same]);
+    assert_eq!(same.sameness, Sameness::Different, "{}", same.sentence);
+    assert_eq!(same.decided_by.as_deref(), Some("samples"));
+    let asked = report.expectations.last().unwrap();
+    assert_eq!(asked.judgement, Judgement::Deviated, "{}", asked.measured);
+}
+
+/// The `trajectory` rung once the disturbed run tells the losses of some steps only.
+fn trajectory_where_told(told: impl Fn(u64, u64) -> bool) -> (Sameness, String) {
+    let mut run = not_reproducible(Bug::None);
+    let injections = run.events.iter();
+    let first = injections
+        .filter(|it| matches!(it.body, Body::InjectionBegun { .. }))
+        .map(|it| it.t_ns)
+        .next()
+        .unwrap();
+    for event in &mut run.events {
+        if let Body::Training {
+            reference: false,
+            event: told_of,
+            ..
+        } = &mut event.body
+            && !told(told_of.step.unwrap_or(0), event.t_ns.saturating_sub(first))
+        {
+            told_of.loss = None;
+        }
+    }
+    let rung = conclude(&run).same_result.rungs.remove(2);
+    (rung.sameness, rung.evidence)
+}
+
+#[test]
+fn a_trajectory_without_the_losses_after_the_fault_proves_nothing() {
+    type Told = fn(u64, u64) -> bool;
+    let (sameness, evidence) = trajectory_where_told(|_, _| true);
+    assert_eq!(sameness, Sameness::Same, "{evidence}");
+    let told: [(Told, &str); 3] = [
+        (|_, after| after == 0, "loss of step 32, the last"),
+        (
+            |step, after| after == 0 || step > STEPS - 4,
+            "losses of 4 of 28 steps",
+        ),
+        (|step, _| step < STEPS, "loss of step 32, the last"),
+    ];
+    for (told, why) in told {
+        let (sameness, evidence) = trajectory_where_told(told);
+        assert_eq!(sameness, Sameness::NotMeasured, "{evidence}");
+        assert!(evidence.contains(why), "{evidence}");
+    }
+}
+
+#[test]
+fn a_fault_after_the_last_step_leaves_no_trajectory() {
+    let mut run = not_reproducible(Bug::None);
+    let end = run.events.last().unwrap().t_ns;
+    for event in &mut run.events {
+        if matches!(event.body, Body::InjectionBegun { .. }) {
+            event.t_ns = end;
+        }
+    }
+    let rung = conclude(&run).same_result.rungs.remove(2);
+    assert_eq!(rung.sameness, Sameness::NotMeasured, "{}", rung.evidence);
+    assert!(
+        rung.evidence.contains("losses of 0 of 0 steps"),
+        "{}",
+        rung.evidence
+    );
+}
+
+#[test]
+fn repeats_that_tell_no_losses_near_the_end_prove_nothing() {
+    let mut run = not_reproducible(Bug::None);
+    for event in &mut run.events {
+        if let Body::Training { event, .. } = &mut event.body
+            && event.step > Some(STEPS - 4)
+        {
+            event.loss = None;
+        }
+    }
+    let rung = conclude(&run).same_result.rungs.remove(2);
+    assert_eq!(rung.sameness, Sameness::NotMeasured, "{}", rung.evidence);
+    assert!(
+        rung.evidence.contains("up to step 28 of 32"),
+        "{}",
+        rung.evidence
+    );
+}
+
+#[test]
+fn losses_told_every_third_step_are_a_trajectory_and_lost_records_are_none() {
+    let mut run = not_reproducible(Bug::None);
+    for event in &mut run.events {
+        if let Body::Training { event, .. } = &mut event.body
+            && event.step.is_some_and(|step| step % 3 != 1)
+        {
+            event.loss = None;
+        }
+    }
+    let rung = |run: &Run| conclude(run).same_result.rungs.remove(2);
+    let sparse = rung(&run);
+    assert_eq!(sparse.sameness, Sameness::Same, "{}", sparse.evidence);
+    // One of the repeats says that it had to drop events.
+    let mut starts = 0;
+    for event in &mut run.events {
+        match &mut event.body {
+            Body::WorkloadStarted { .. } => starts += 1,
+            Body::Training { event, .. } if starts == 3 && event.kind == "exit" => {
+                event.dropped = Some(2);
+            }
+            _ => {}
+        }
+    }
+    let holed = rung(&run);
+    assert_eq!(holed.sameness, Sameness::NotMeasured, "{}", holed.evidence);
+    assert!(holed.evidence.contains("dropped"), "{}", holed.evidence);
 }
 
 #[test]
