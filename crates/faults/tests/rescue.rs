@@ -281,12 +281,37 @@ fn a_probes_command_outlives_a_lost_agent_and_ends_with_the_next_command() {
     let mut probe = probing(&run);
     signal(run.agent, "KILL");
     run.ends_with_nothing_left();
-    squall_faults::recover::recover_run(&run.folder, false).unwrap();
+    // As the next command sees it: among the runs of a state folder.
+    let state = run.folder.with_extension("state");
+    std::fs::create_dir_all(state.join("runs")).unwrap();
+    let folder = state.join("runs").join(&run.name);
+    std::fs::rename(&run.folder, &folder).unwrap();
+    run.folder = folder;
+    let recover = || {
+        for (_, recovered) in squall_faults::recover::recover_all(&state, false).unwrap() {
+            recovered.unwrap();
+        }
+    };
+    recover();
     assert_eq!(probe.try_wait().unwrap(), None, "its controller is alive");
+    assert!(!run.folder.join("journal.settled").exists());
     run.controller.kill().unwrap();
     run.controller.wait().unwrap();
-    squall_faults::recover::recover_run(&run.folder, false).unwrap();
+    recover();
     until("the end of the probe's command", || {
         probe.try_wait().unwrap()
     });
+    drop(run);
+    std::fs::remove_dir_all(state).unwrap();
+}
+
+#[test]
+fn an_agent_without_its_guard_still_names_the_controller_in_the_lease() {
+    let mut run = Run::start();
+    signal(run.guard, "KILL");
+    run.event("lost");
+    run.ends_with_nothing_left();
+    let lease = squall_faults::lease::read(&run.folder).unwrap().unwrap();
+    assert!(lease.guard.is_none(), "the agent's own lease");
+    assert_eq!(lease.controller.unwrap().pid, run.controller.id());
 }
