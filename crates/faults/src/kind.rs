@@ -60,9 +60,9 @@ impl HostFacts {
     }
 }
 
-/// What leads packets to a queue here. Asked of the kernel, which makes nothing of it.
+/// What leads packets to a queue here. The kernel is asked, and makes nothing of it; where asking would load a module, its file is looked for.
 pub fn packet_queue() -> Option<QueueRule> {
-    crate::sys::nftables::queue_rule().filter(|_| crate::sys::queue::Queue::is_known())
+    crate::sys::nftables::queue_rule_unloaded()
 }
 
 /// `v1`, `v2`, `hybrid` or `none`, followed by the hierarchies in whose root this process may create groups.

@@ -167,7 +167,8 @@ pub fn recover_run(run_dir: &Path, force: bool) -> Result<Recovered, RecoverErro
     let run = journal.header().run.clone();
     let journal = Mutex::new(journal);
     let outcomes = undo_all(&journal, "its holders are gone");
-    if !controller_lives(run_dir) {
+    let controller_lives = controller_lives(run_dir);
+    if !controller_lives {
         probes::end_left(&run).map_err(|source| RecoverError::Io {
             action: "end the probes of",
             path: run_dir.to_owned(),
@@ -183,12 +184,11 @@ pub fn recover_run(run_dir: &Path, force: bool) -> Result<Recovered, RecoverErro
         path: run_dir.to_owned(),
         source,
     })?;
-    crate::guard::cgroup::remove(run_dir, &run).map_err(|source| RecoverError::Io {
-        action: "remove the guard's cgroup of",
-        path: run_dir.to_owned(),
-        source,
-    })?;
-    let left = journal.state().outstanding().next().is_some();
+    // Not a fault's change: it fails no undo. What is left is tried again by the next command, and found by the sweep.
+    let cgroup = crate::guard::cgroup::remove(run_dir, &run);
+    // What a live controller's probes have started is for a later command to end, should it be lost.
+    let left =
+        controller_lives || cgroup.is_err() || journal.state().outstanding().next().is_some();
     journal.close()?;
     if !left {
         settled::mark(run_dir);

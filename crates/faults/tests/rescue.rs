@@ -281,12 +281,90 @@ fn a_probes_command_outlives_a_lost_agent_and_ends_with_the_next_command() {
     let mut probe = probing(&run);
     signal(run.agent, "KILL");
     run.ends_with_nothing_left();
-    squall_faults::recover::recover_run(&run.folder, false).unwrap();
+    // As the next command sees it: among the runs of a state folder.
+    let state = run.folder.with_extension("state");
+    std::fs::create_dir_all(state.join("runs")).unwrap();
+    let folder = state.join("runs").join(&run.name);
+    std::fs::rename(&run.folder, &folder).unwrap();
+    run.folder = folder;
+    let recover = || {
+        for (_, recovered) in squall_faults::recover::recover_all(&state, false).unwrap() {
+            recovered.unwrap();
+        }
+    };
+    recover();
     assert_eq!(probe.try_wait().unwrap(), None, "its controller is alive");
+    assert!(!run.folder.join("journal.settled").exists());
     run.controller.kill().unwrap();
     run.controller.wait().unwrap();
-    squall_faults::recover::recover_run(&run.folder, false).unwrap();
+    recover();
     until("the end of the probe's command", || {
         probe.try_wait().unwrap()
     });
+    drop(run);
+    std::fs::remove_dir_all(state).unwrap();
+}
+
+#[test]
+fn an_agent_without_its_guard_still_names_the_controller_in_the_lease() {
+    let mut run = Run::start();
+    signal(run.guard, "KILL");
+    run.event("lost");
+    run.ends_with_nothing_left();
+    let lease = squall_faults::lease::read(&run.folder).unwrap().unwrap();
+    assert!(lease.guard.is_none(), "the agent's own lease");
+    assert_eq!(lease.controller.unwrap().pid, run.controller.id());
+}
+
+/// Lets every boundary pass but where an agent's injection has just become active: there it is held as long as what comes from here lives.
+#[cfg(feature = "crash-points")]
+fn held_when_active(
+    socket: &std::path::Path,
+) -> std::sync::mpsc::Receiver<std::os::unix::net::UnixStream> {
+    use std::io::BufRead;
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    let (sender, held) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut line = String::new();
+            let mut reader = std::io::BufReader::new(&stream);
+            reader.read_line(&mut line).unwrap_or_default();
+            if line.starts_with("agent after-active cpu-pressure") {
+                sender.send(stream).unwrap_or_default();
+            }
+        }
+    });
+    held
+}
+
+#[cfg(feature = "crash-points")]
+#[test]
+fn a_served_child_that_ends_before_its_injection_is_known_to_last_is_not_forgotten() {
+    let socket = std::env::temp_dir().join(format!("squall-early-{}", std::process::id()));
+    let held = held_when_active(&socket);
+    let mut run = Run::start_with(&[("SQUALL_CRASH_SOCKET", &socket)]);
+    let burn = |run: &mut Run, rule: u32| {
+        let config = json!({"load": "5%", "cores": 1});
+        run.arm(
+            rule,
+            "cpu-pressure",
+            config,
+            json!({"host": true}),
+            json!({"for": "1h"}),
+        );
+        held.recv_timeout(run::PATIENCE).unwrap()
+    };
+    let first = burn(&mut run, 0);
+    let burner = burners(&run)[0];
+    signal(burner, "KILL");
+    until("the burner's end", || state(burner).is_none().then_some(()));
+    // The guard's answer to the second comes behind its word of the first one's end: the agent has heard both.
+    drop(burn(&mut run, 1));
+    run.event("landed");
+    drop(first);
+    run.event("undone");
+    assert_eq!(burners(&run).len(), 1, "the second goes on");
+    run.hang_up();
+    run.ends_with_nothing_left();
+    std::fs::remove_file(socket).unwrap();
 }

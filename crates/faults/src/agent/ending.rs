@@ -6,7 +6,7 @@ use super::procs;
 use super::shared::{FromJob, Shared};
 use crate::fault::Injectable;
 use crate::guard::wire::ToGuard;
-use crate::lease::{Lease, LeaseFile};
+use crate::lease::{self, Lease, LeaseFile};
 use crate::protocol::FromAgent;
 use crate::undo::perform::{locked, undo_injection};
 use squall_model::event::Body;
@@ -66,6 +66,11 @@ impl<L: Injectable> Agent<L> {
         let mut lease =
             Lease::starting_now(self.options.run.clone(), Duration::from_millis(UNDOING_MS))?;
         lease.agent = procs::identity(std::process::id());
+        // Whoever recovers this run must know whether its probes still have a master.
+        lease.controller = lease::read(&self.options.run_dir)
+            .ok()
+            .flatten()
+            .and_then(|before| before.controller);
         LeaseFile::create(&self.options.run_dir, &lease).map(drop)
     }
 

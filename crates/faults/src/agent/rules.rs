@@ -24,6 +24,8 @@ pub(super) struct Rules<L> {
     pub(super) armed: BTreeMap<RuleId, Armed<L>>,
     /// Lasting injections, and when each is to be undone.
     pub(super) lasting: BTreeMap<InjectionId, Lasting>,
+    /// Injections whose served children ended before they were known to last, and how.
+    pub(super) lost_early: BTreeMap<InjectionId, String>,
     /// The most steps and epochs that were ever completed.
     pub(super) high_step: u64,
     pub(super) high_epoch: u64,
@@ -60,6 +62,7 @@ impl<L> Default for Rules<L> {
         Rules {
             armed: BTreeMap::new(),
             lasting: BTreeMap::new(),
+            lost_early: BTreeMap::new(),
             high_step: 0,
             high_epoch: 0,
         }
@@ -294,18 +297,22 @@ impl<L: Injectable> Agent<L> {
             .and_then(|armed| armed.duration_ns);
         let until_ns = duration.map(|duration| landed_ns.saturating_add(duration));
         self.rules.lasting.insert(
-            injection,
+            injection.clone(),
             Lasting {
                 rule,
                 until_ns,
                 undoing: false,
             },
         );
+        if let Some(because) = self.rules.lost_early.remove(&injection) {
+            self.undo_one(&injection, &because);
+        }
     }
 
     /// Nothing of an injection is left; rules that wait for its end hear of it.
     pub(super) fn over(&mut self, rule: RuleId, injection: &InjectionId) {
         self.rules.lasting.remove(injection);
+        self.rules.lost_early.remove(injection);
         let name = self
             .rules
             .armed

@@ -23,6 +23,12 @@ impl<L: Injectable> Agent<L> {
             (Some(status), None) => format!("it exited with status {status}"),
             (None, None) => "how is unknown".to_owned(),
         };
-        self.undo_one(&injection, &format!("its served child was lost: {how}"));
+        let because = format!("its served child was lost: {how}");
+        if self.rules.lasting.contains_key(&injection) {
+            self.undo_one(&injection, &because);
+        } else {
+            // Its thread has not said yet that it lasts.
+            self.rules.lost_early.insert(injection, because);
+        }
     }
 }

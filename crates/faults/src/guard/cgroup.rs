@@ -5,6 +5,7 @@
 //! else the controller or the next command; without a manifest, the sweep.
 
 use crate::cgroups;
+use crate::recover::sweep;
 use crate::undo::cgroup::remove_one;
 use serde::{Deserialize, Serialize};
 use squall_model::id::{InjectionId, RuleId, RunId};
@@ -89,17 +90,25 @@ impl OwnCgroup {
     }
 }
 
-/// Durable before anything is made.
+/// Durable before anything is made, and there whole or not at all.
 fn record(run_dir: &Path, manifest: &Manifest) -> io::Result<()> {
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(run_dir.join(FILE_NAME))?;
-    file.write_all(&serde_json::to_vec(manifest)?)?;
-    file.sync_all()?;
-    File::open(run_dir)?.sync_all()
+    let draft = run_dir.join(format!("{FILE_NAME}.new"));
+    let written = (|| {
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)?;
+        file.write_all(&serde_json::to_vec(manifest)?)?;
+        file.sync_all()?;
+        std::fs::rename(&draft, run_dir.join(FILE_NAME))?;
+        File::open(run_dir)?.sync_all()
+    })();
+    if written.is_err() {
+        std::fs::remove_file(&draft).unwrap_or_default();
+    }
+    written
 }
 
 /// Removes the cgroup that the guard of this run had, if there is (still) one. Call it when the guard is dead or has stepped out.
@@ -117,8 +126,17 @@ pub fn remove(run_dir: &Path, run: &RunId) -> io::Result<()> {
         );
         io::Error::new(io::ErrorKind::InvalidData, text)
     };
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|error| refused(error.to_string()))?;
+    let manifest: Manifest = match serde_json::from_slice(&bytes) {
+        Ok(manifest) => manifest,
+        // Torn: the name alone says what is ours.
+        Err(_) => Manifest {
+            version: VERSION,
+            folders: sweep::cgroups_of_ours()?
+                .into_iter()
+                .filter(|folder| folder.file_name() == Some(name(run).as_ref()))
+                .collect(),
+        },
+    };
     if manifest.version > VERSION {
         return Err(refused(format!(
             "version {} is newer than this squall",
@@ -162,6 +180,12 @@ mod tests {
         record(&folder, &manifest(VERSION, &[&ours])).unwrap();
         remove(&folder, &run).unwrap();
         assert!(!ours.exists() && !folder.join(FILE_NAME).exists());
+        // As a full disk or a loss of power leaves it.
+        for torn in [&b""[..], b"{\"version\":1,\"fol"] {
+            std::fs::write(folder.join(FILE_NAME), torn).unwrap();
+            remove(&folder, &run).unwrap();
+            assert!(!folder.join(FILE_NAME).exists());
+        }
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -210,7 +210,7 @@ fn above_us() -> io::Result<BTreeSet<u32>> {
 }
 
 /// Cgroups named `squall-ID`, in every mounted hierarchy.
-fn sweep_cgroups(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
+pub(crate) fn cgroups_of_ours() -> io::Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for line in std::fs::read_to_string("/proc/self/mounts")?.lines() {
         let mut words = line.split(' ').skip(1);
@@ -223,7 +223,11 @@ fn sweep_cgroups(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result
     }
     folders.sort();
     folders.dedup();
-    for folder in folders {
+    Ok(folders)
+}
+
+fn sweep_cgroups(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
+    for folder in cgroups_of_ours()? {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let Some(id) = injection_in(&name, "squall-") else {
             continue;

@@ -240,20 +240,57 @@ pub fn transact(messages: &[Message]) -> io::Result<()> {
     Netfilter::open()?.transact(messages)
 }
 
-/// What this kernel has to lead packets to a queue; nothing is made. `None`: neither, or it may not be asked.
+const QUEUE_RULES: [QueueRule; 2] = [QueueRule::Expression, QueueRule::Target];
+
+/// What this kernel has to lead packets to a queue; nothing is made, but modules may be loaded. `None`: neither, or it may not be asked.
 pub fn queue_rule() -> Option<QueueRule> {
+    QUEUE_RULES.into_iter().find(|rule| knows_queue_rule(*rule))
+}
+
+fn knows_queue_rule(rule: QueueRule) -> bool {
     let table = format!("squall_probe_{}", std::process::id());
-    let socket = Netfilter::open().ok()?;
-    [QueueRule::Expression, QueueRule::Target]
-        .into_iter()
-        .find(|rule| {
-            let messages = [
-                new_table(&table),
-                new_chain(&table, "in", Some(Hook::Input)),
-                new_rule(&table, "in", &[Part::Queue(1, *rule)]),
-            ];
-            socket.rehearse(&messages).is_ok()
-        })
+    let messages = [
+        new_table(&table),
+        new_chain(&table, "in", Some(Hook::Input)),
+        new_rule(&table, "in", &[Part::Queue(1, rule)]),
+    ];
+    Netfilter::open().is_ok_and(|socket| socket.rehearse(&messages).is_ok())
+}
+
+/// As [`queue_rule`], for a read-only command: where the question alone would load a module, the module's file is the answer.
+pub fn queue_rule_unloaded() -> Option<QueueRule> {
+    find_queue_rule(module::find, may_change(), |rule| {
+        knows_queue_rule(rule) && super::queue::Queue::is_known()
+    })
+}
+
+fn find_queue_rule(
+    find: impl Fn(&str, &str) -> Module,
+    may_load: bool,
+    asked: impl Fn(QueueRule) -> bool,
+) -> Option<QueueRule> {
+    let found = |rule: &QueueRule| {
+        let mut needed = vec![
+            ("nf_tables", "nf_tables_newtable"),
+            ("nfnetlink_queue", "nfqnl_recv_config"),
+        ];
+        match rule {
+            QueueRule::Expression => needed.push(("nft_queue", "nft_queue_eval")),
+            QueueRule::Target => {
+                needed.push(("nft_compat", "nft_target_select_ops"));
+                needed.push(("xt_NFQUEUE", "nfqueue_tg_check"));
+            }
+        }
+        let states: Vec<Module> = needed.iter().map(|(name, one)| find(name, one)).collect();
+        if states.contains(&Module::Absent) {
+            return false;
+        }
+        if states.contains(&Module::Loadable) {
+            return may_load;
+        }
+        asked(*rule)
+    };
+    QUEUE_RULES.into_iter().find(found)
 }
 
 /// Whether nf_tables can hold any table now.
@@ -270,12 +307,16 @@ fn module() -> Module {
 pub fn answers() -> bool {
     match module() {
         Module::Askable => asked(),
-        Module::Loadable => rustix::thread::capabilities(None).is_ok_and(|sets| {
-            sets.effective
-                .contains(rustix::thread::CapabilitySet::NET_ADMIN)
-        }),
+        Module::Loadable => may_change(),
         Module::Absent => false,
     }
+}
+
+fn may_change() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| {
+        sets.effective
+            .contains(rustix::thread::CapabilitySet::NET_ADMIN)
+    })
 }
 
 fn asked() -> bool {
@@ -412,5 +453,39 @@ mod tests {
         for number in [1, 2, 3, 5, 7, 10] {
             assert_eq!(family(family_name(number)), Some(number));
         }
+    }
+
+    #[test]
+    fn a_queue_is_asked_for_only_where_asking_loads_nothing() {
+        use Module::{Absent, Askable, Loadable};
+        use QueueRule::{Expression, Target};
+        let find = |states: [(&'static str, Module); 2]| {
+            move |name: &str, _: &str| {
+                let state = states.iter().find(|(one, _)| *one == name);
+                state.map_or(Askable, |(_, state)| *state)
+            }
+        };
+        let none = ("", Askable);
+        let asked_never = |_: QueueRule| panic!("asked");
+        for module in ["nf_tables", "nfnetlink_queue", "nft_queue"] {
+            let found = |may| find_queue_rule(find([(module, Loadable), none]), may, asked_never);
+            assert_eq!(found(true), Some(Expression), "{module}");
+        }
+        for module in ["nf_tables", "nfnetlink_queue"] {
+            let found = find_queue_rule(find([(module, Loadable), none]), false, asked_never);
+            assert_eq!(found, None, "{module}");
+            let found = find_queue_rule(find([(module, Absent), none]), true, asked_never);
+            assert_eq!(found, None, "{module}");
+        }
+        for module in ["nft_compat", "xt_NFQUEUE"] {
+            let states = [("nft_queue", Absent), (module, Loadable)];
+            let found = find_queue_rule(find(states), true, asked_never);
+            assert_eq!(found, Some(Target), "{module}");
+        }
+        let only_target = |rule| rule == Target;
+        assert_eq!(
+            find_queue_rule(find([none, none]), true, only_target),
+            Some(Target)
+        );
     }
 }

@@ -208,7 +208,7 @@ fn recreate(manifest: &Manifest, data: &Data, folder: &Path) -> io::Result<Vec<R
         // Made again by a try that did not come to its end, or by the workload.
         There::Other(what) if look_at_remade(manifest, &what)?.0 == Presence::Absent => {
             remove_draft(manifest, folder)?;
-            folder_time::put_back(&File::open(parent)?, manifest, folder)?;
+            folder_time::put_back_later(&File::open(parent)?, &manifest.path, manifest, folder)?;
             return Ok(Vec::new());
         }
         _ => return remove_draft(manifest, folder),
@@ -217,15 +217,19 @@ fn recreate(manifest: &Manifest, data: &Data, folder: &Path) -> io::Result<Vec<R
     folder_time::before(&opened, folder).or_else(ignore_full_disk)?;
     remove_draft(manifest, folder)?;
     // Not every file system has files without a name, nor can each give them one.
-    if make_unnamed(manifest, data, parent).is_err() {
-        make_draft(manifest, data, &draft(manifest, folder))?;
+    let made = match make_unnamed(manifest, data, parent) {
+        Ok(made) => made,
+        Err(_) => make_draft(manifest, data, &draft(manifest, folder))?,
+    };
+    if made {
+        folder_time::put_back(&opened, manifest, folder)?;
     }
-    folder_time::put_back(&opened, manifest, folder)?;
     opened.sync_all()?;
     Ok(Vec::new())
 }
 
-fn make_unnamed(manifest: &Manifest, data: &Data, parent: &Path) -> io::Result<()> {
+/// False when the workload was quicker: superseded.
+fn make_unnamed(manifest: &Manifest, data: &Data, parent: &Path) -> io::Result<bool> {
     let flags =
         rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(
@@ -237,7 +241,8 @@ fn make_unnamed(manifest: &Manifest, data: &Data, parent: &Path) -> io::Result<(
     link_unnamed(&file, &manifest.path)
 }
 
-fn make_draft(manifest: &Manifest, data: &Data, draft: &Path) -> io::Result<()> {
+/// False when the workload was quicker.
+fn make_draft(manifest: &Manifest, data: &Data, draft: &Path) -> io::Result<bool> {
     let file = File::options()
         .write(true)
         .create_new(true)
@@ -252,9 +257,8 @@ fn make_draft(manifest: &Manifest, data: &Data, draft: &Path) -> io::Result<()> 
         &manifest.path,
         rustix::fs::RenameFlags::NOREPLACE,
     ) {
-        Ok(()) => Ok(()),
-        // The workload was quicker: superseded.
-        Err(rustix::io::Errno::EXIST) => std::fs::remove_file(draft),
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::EXIST) => std::fs::remove_file(draft).map(|()| false),
         Err(error) => Err(error.into()),
     }
 }
@@ -268,13 +272,13 @@ fn fill(manifest: &Manifest, data: &Data, file: &File) -> io::Result<()> {
     file.sync_all()
 }
 
-fn link_unnamed(file: &File, path: &Path) -> io::Result<()> {
+fn link_unnamed(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::fd::AsRawFd;
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
     let follow = rustix::fs::AtFlags::SYMLINK_FOLLOW;
     match rustix::fs::linkat(rustix::fs::CWD, unnamed, rustix::fs::CWD, path, follow) {
-        // The workload was quicker: superseded.
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::EXIST) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn before(parent: &File, backup: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// After the file is there again.
+/// After our own link has made the file again. The time of a folder of somebody else's may not be ours to set: it is then left as it is.
 pub(super) fn put_back(parent: &File, manifest: &Manifest, backup: &Path) -> io::Result<()> {
     let Some((seconds, nanoseconds)) = manifest.parent_mtime else {
         return Ok(());
@@ -48,5 +48,30 @@ pub(super) fn put_back(parent: &File, manifest: &Manifest, backup: &Path) -> io:
     else {
         return Ok(());
     };
-    parent.set_modified(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds))
+    let time = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+    match parent.set_modified(time) {
+        Err(error) if is_refused(error.kind()) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_refused(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+/// At a second try: only where the folder's last change was the one that gave the file its name, which the file's own time of change tells.
+pub(super) fn put_back_later(
+    parent: &File,
+    made: &Path,
+    manifest: &Manifest,
+    backup: &Path,
+) -> io::Result<()> {
+    let made = std::fs::symlink_metadata(made)?;
+    if (made.ctime(), made.ctime_nsec()) == now(parent)? {
+        put_back(parent, manifest, backup)?;
+    }
+    Ok(())
 }

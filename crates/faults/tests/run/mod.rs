@@ -81,6 +81,11 @@ pub(crate) fn carrying(variable: &str) -> Vec<u32> {
 
 impl Run {
     pub(crate) fn start() -> Run {
+        Run::start_with(&[])
+    }
+
+    /// Every process of it has these variables in its environment.
+    pub(crate) fn start_with(variables: &[(&str, &std::path::Path)]) -> Run {
         let name = format!(
             "t{}-{}",
             std::process::id(),
@@ -91,6 +96,7 @@ impl Run {
         let mut controller = Command::new(env!("CARGO_BIN_EXE_squall-faults-harness"))
             .arg("controller")
             .arg(&folder)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

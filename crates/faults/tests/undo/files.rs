@@ -361,10 +361,7 @@ fn the_folder_of_a_deleted_file_gets_its_time_back_unless_somebody_else_changed_
             revert(undo).unwrap();
             if interrupted {
                 // As when the first try had made the file again and was killed right after.
-                std::fs::File::open(&folder)
-                    .unwrap()
-                    .set_modified(std::time::SystemTime::now())
-                    .unwrap();
+                made_again(&case.path);
                 revert(undo).unwrap();
             }
         }
@@ -376,4 +373,67 @@ fn the_folder_of_a_deleted_file_gets_its_time_back_unless_somebody_else_changed_
         }
         assert_eq!(case.undo().stuck, None);
     }
+}
+
+/// The file's name is gone and there again: the folder's time is that of the file's last change, as after the first try's own link.
+fn made_again(path: &Path) {
+    let aside = path.with_extension("aside");
+    std::fs::rename(path, &aside).unwrap();
+    std::fs::rename(&aside, path).unwrap();
+}
+
+#[test]
+fn a_second_try_leaves_the_time_of_a_folder_that_the_workload_has_changed_since_the_first() {
+    let case = Case::new("folder-time-second-try");
+    let folder = case.path.parent().unwrap().to_owned();
+    let changes = case.inject(Damage::Delete {});
+    for undo in &changes {
+        revert(undo).unwrap();
+    }
+    made_again(&case.path);
+    let own = folder.join("the-workloads-own");
+    // The kernel's clock for files stands still for some milliseconds at a time.
+    crate::common::wait_for("a later time", || {
+        std::fs::write(&own, "x").unwrap();
+        let later = changed_at(&folder) > changed_of(&case.path);
+        if !later {
+            std::fs::remove_file(&own).unwrap();
+        }
+        later
+    });
+    let theirs = changed_at(&folder);
+    for undo in &changes {
+        revert(undo).unwrap();
+    }
+    assert_eq!(changed_at(&folder), theirs);
+    assert_eq!(case.undo().stuck, None);
+}
+
+/// When anything of a file was last changed.
+fn changed_of(path: &Path) -> std::time::SystemTime {
+    let meta = std::fs::metadata(path).unwrap();
+    std::time::UNIX_EPOCH + std::time::Duration::new(meta.ctime() as u64, meta.ctime_nsec() as u32)
+}
+
+#[test]
+fn a_folder_of_somebody_else_keeps_its_time_and_the_undo_is_no_failure() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    if !rustix::process::geteuid().is_root() {
+        return crate::skip("giving a folder to another user needs root");
+    }
+    let case = Case::new("folder-of-another");
+    std::os::unix::fs::chown(case.path.parent().unwrap(), Some(1234), None).unwrap();
+    std::os::unix::fs::chown(&case.path, Some(0), Some(0)).unwrap();
+    // On a thread of its own, which alone loses the right to set times of what it does not own.
+    std::thread::scope(|scope| {
+        let without = scope.spawn(|| {
+            let mut sets = capabilities(None).unwrap();
+            sets.effective.remove(CapabilitySet::FOWNER);
+            set_capabilities(None, sets).unwrap();
+            case.inject(Damage::Delete {});
+            case.undo()
+        });
+        assert_eq!(without.join().unwrap().stuck, None);
+    });
+    assert!(snapshot(&case.path).content == case.before.content);
 }

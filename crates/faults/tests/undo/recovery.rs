@@ -378,3 +378,22 @@ fn an_undo_says_what_it_could_not_clean_away_and_is_not_done_twice() {
     let unknown = InjectionId("zzzzzzzz".into());
     assert_eq!(undo_injection(&fixture.journal, &unknown, "end"), None);
 }
+
+#[test]
+fn a_manifest_of_the_guards_cgroup_that_cannot_be_used_does_not_fail_the_undo() {
+    let run = Abandoned::new("torn-cgroup");
+    let manifest = run.run_dir.join("guard-cgroup.json");
+    // Of a newer version: its cgroup is left to the sweep, and the run is looked at again.
+    std::fs::write(&manifest, r#"{"version":99,"folders":[]}"#).unwrap();
+    let recovered = recover_run(&run.run_dir, false).unwrap();
+    assert_eq!(
+        (recovered.outcomes.len(), recovered.stuck().count()),
+        (1, 0)
+    );
+    assert!(!run.is_paused());
+    assert!(manifest.exists() && !run.run_dir.join("journal.settled").exists());
+    // Torn by a full disk.
+    std::fs::write(&manifest, "").unwrap();
+    recover_run(&run.run_dir, false).unwrap();
+    assert!(!manifest.exists());
+}
