@@ -97,7 +97,7 @@ pub(crate) fn inject(
             because: problem.message,
         });
     }
-    let (path, inode) = found(target)?;
+    let place = found(target)?;
     let networks = traffic.networks()?;
     let os = |action: &str, source: io::Error| FaultError::Os {
         action: action.to_owned(),
@@ -105,12 +105,13 @@ pub(crate) fn inject(
         source,
     };
     let wish = host.draw("queue number");
-    let (rule, number, spared) = namespace::inside(path.as_deref(), || {
-        let rule = nftables::queue_rule()
-            .ok_or_else(|| io::Error::other("the kernel knows no rule that queues packets"))?;
-        Ok((rule, free_number(wish)?, ssh::sessions()?))
-    })
-    .map_err(|error| os("prepare a queue", error))?;
+    let (rule, number, spared) = place
+        .inside(|| {
+            let rule = nftables::queue_rule()
+                .ok_or_else(|| io::Error::other("the kernel knows no rule that queues packets"))?;
+            Ok((rule, free_number(wish)?, ssh::sessions()?))
+        })
+        .map_err(|error| os("prepare a queue", error))?;
     let counts = host.backup_dir()?.join("counts");
     let table = format!("squall_{}", host.injection());
     let seed = (host.draw("packets") * (1u64 << 53) as f64) as u64;
@@ -124,17 +125,17 @@ pub(crate) fn inject(
     let undo = Undo::DeleteTable {
         family: "inet".to_owned(),
         table: table.clone(),
-        namespace: path.clone(),
-        namespace_inode: Some(inode),
+        namespace: place.path().map(Path::to_owned),
+        namespace_inode: Some(place.inode()),
     };
     let messages = traffic.table(&table, &networks, &spared, &[Part::Queue(number, rule)]);
     let action = format!("make the nftables table {table} that leads to queue {number}");
     host.change(undo, &action, &mut || {
-        namespace::inside(path.as_deref(), || nftables::transact(&messages))
+        place.inside(|| nftables::transact(&messages))
     })?;
     let order = Order {
-        namespace: path,
-        namespace_inode: inode,
+        namespace: place.path().map(Path::to_owned),
+        namespace_inode: place.inode(),
         queue: number,
         seed,
         counts,
@@ -207,9 +208,9 @@ fn met(undo: &Undo, table: &str, counts: &Path, traffic: &Traffic) -> io::Result
         return Err(io::Error::other("it is not a table"));
     };
     let gone = || io::Error::other("the network namespace is gone");
-    let path = namespace::find(path.as_deref(), *namespace_inode)?.ok_or_else(gone)?;
+    let place = namespace::find_open(path.as_deref(), *namespace_inode)?.ok_or_else(gone)?;
     let deadline = Instant::now() + EFFECT;
-    namespace::inside(Some(&path), || traffic.count(table))?;
+    place.inside(|| traffic.count(table))?;
     loop {
         let read = Counts::read(counts)?;
         if read.received > 0 || Instant::now() >= deadline {

@@ -3,7 +3,7 @@
 use super::ssh::Session;
 use crate::fault::{FaultError, Target};
 use crate::network::{Network, Peer};
-use crate::sys::namespace;
+use crate::sys::namespace::Namespace;
 use crate::sys::netlink::Message;
 use crate::sys::nftables::{self, Counted, Hook, Part};
 use crate::sys::raw::OWN_MARK;
@@ -266,18 +266,17 @@ pub fn place(target: &Target) -> Result<Option<PathBuf>, FaultError> {
     }
 }
 
-/// Path and inode number of the namespace a target names.
+/// The namespace a target names, held open.
 ///
 /// # Errors
 /// As [`place`], and when it is gone.
-pub fn found(target: &Target) -> Result<(Option<PathBuf>, u64), FaultError> {
+pub fn found(target: &Target) -> Result<Namespace, FaultError> {
     let path = place(target)?;
-    let inode = namespace::inode(path.as_deref()).map_err(|source| FaultError::Os {
+    Namespace::open(path.as_deref()).map_err(|source| FaultError::Os {
         action: "find".to_owned(),
         object: format!("{target:?}"),
         source,
-    })?;
-    Ok((path, inode))
+    })
 }
 
 /// A bare name is one of `ip netns`.
