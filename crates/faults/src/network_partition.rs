@@ -82,6 +82,7 @@ impl Fault for NetworkPartition {
         let messages = self
             .traffic()
             .table(&table, &networks, &spared, &[Part::Drop]);
+        self.traffic().remember(&table, &networks);
         host.change(
             undo,
             &format!("make the nftables table {table}"),
@@ -134,7 +135,10 @@ impl NetworkPartition {
             let Some(place) = namespace::find_open(path.as_deref(), *namespace_inode)? else {
                 return Ok(Counted::default());
             };
-            place.inside(|| self.traffic().count(table))
+            place.inside(|| {
+                let traffic = self.traffic();
+                traffic.count(table, &traffic.probed(table))
+            })
         })();
         let (presence, evidence) = match measured {
             Err(error) => (

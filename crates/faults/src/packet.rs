@@ -29,6 +29,8 @@ use traffic::{EFFECT, Traffic, found};
 
 /// The served child of all of them.
 pub const SERVED: &str = "packet-queue";
+/// Datagrams sent at once, every 5 ms, until the fault has acted on one.
+const PROBES: usize = 4;
 /// Queue numbers from here on are taken, by the injection's id: low ones are what people write by hand.
 const FIRST_QUEUE: u16 = 0x5a00;
 
@@ -129,6 +131,7 @@ pub(crate) fn inject(
         namespace_inode: Some(place.inode()),
     };
     let messages = traffic.table(&table, &networks, &spared, &[Part::Queue(number, rule)]);
+    traffic.remember(&table, &networks);
     let action = format!("make the nftables table {table} that leads to queue {number}");
     host.change(undo, &action, &mut || {
         place.inside(|| nftables::transact(&messages))
@@ -155,7 +158,7 @@ fn free_number(wish: f64) -> io::Result<u16> {
         .ok_or_else(|| io::Error::other("every queue number is taken"))
 }
 
-/// Whether the table is there, the child reads the queue, and a packet has come through.
+/// Whether the table is there, the child reads the queue, and the fault has acted on a packet.
 pub(crate) fn observe(changes: &[Undo], traffic: &Traffic) -> Vec<Observation> {
     let table = changes.iter().find_map(|undo| match undo {
         Undo::DeleteTable { table, .. } => Some((undo, table)),
@@ -181,6 +184,11 @@ pub(crate) fn observe(changes: &[Undo], traffic: &Traffic) -> Vec<Observation> {
             "no packet has come through within {} s",
             EFFECT.as_secs()
         )),
+        Ok(met) if met.treated() == 0 => Err(format!(
+            "the fault has acted on no packet within {} s: {}",
+            EFFECT.as_secs(),
+            met.words_for_people(false)
+        )),
         Ok(met) => Ok(met.words_for_people(false)),
     };
     let (presence, words) = match evidence {
@@ -197,7 +205,7 @@ pub(crate) fn observe(changes: &[Undo], traffic: &Traffic) -> Vec<Observation> {
     }]
 }
 
-/// Waits until a packet has come through, and sends one.
+/// Waits until the fault has acted on a packet, and sends some.
 fn met(undo: &Undo, table: &str, counts: &Path, traffic: &Traffic) -> io::Result<Counts> {
     let Undo::DeleteTable {
         namespace: path,
@@ -210,14 +218,21 @@ fn met(undo: &Undo, table: &str, counts: &Path, traffic: &Traffic) -> io::Result
     let gone = || io::Error::other("the network namespace is gone");
     let place = namespace::find_open(path.as_deref(), *namespace_inode)?.ok_or_else(gone)?;
     let deadline = Instant::now() + EFFECT;
-    place.inside(|| traffic.count(table))?;
-    loop {
-        let read = Counts::read(counts)?;
-        if read.received > 0 || Instant::now() >= deadline {
-            return Ok(read);
+    place.inside(|| {
+        let addresses = traffic.probed(table);
+        traffic.count(table, &addresses)?;
+        loop {
+            let read = Counts::read(counts)?;
+            if read.treated() > 0 || Instant::now() >= deadline {
+                return Ok(read);
+            }
+            // One packet seldom is the one that a small chance picks.
+            for address in addresses.iter().cycle().take(PROBES) {
+                traffic.send_datagram(*address);
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    })
 }
 
 /// Makes the config type of a fault on packets: its own fields, and those that say which packets it acts on.
