@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_model::event::{Observation, Presence};
 use squall_model::syntax::{Class, ConfigProblem, KindInfo};
+use std::path::Path;
 
 pub use crate::packet::traffic::{Direction, Protocol};
 
@@ -62,10 +63,11 @@ impl Fault for NetworkPartition {
                 because: problem.message,
             });
         }
-        let (path, inode) = found(target)?;
+        let place = found(target)?;
         let networks = self.traffic().networks()?;
-        let spared =
-            namespace::inside(path.as_deref(), ssh::sessions).map_err(|source| FaultError::Os {
+        let spared = place
+            .inside(ssh::sessions)
+            .map_err(|source| FaultError::Os {
                 action: "find SSH sessions".to_owned(),
                 object: format!("{target:?}"),
                 source,
@@ -74,16 +76,17 @@ impl Fault for NetworkPartition {
         let undo = Undo::DeleteTable {
             family: "inet".to_owned(),
             table: table.clone(),
-            namespace: path.clone(),
-            namespace_inode: Some(inode),
+            namespace: place.path().map(Path::to_owned),
+            namespace_inode: Some(place.inode()),
         };
         let messages = self
             .traffic()
             .table(&table, &networks, &spared, &[Part::Drop]);
+        self.traffic().remember(&table, &networks);
         host.change(
             undo,
             &format!("make the nftables table {table}"),
-            &mut || namespace::inside(path.as_deref(), || nftables::transact(&messages)),
+            &mut || place.inside(|| nftables::transact(&messages)),
         )
     }
 
@@ -129,10 +132,13 @@ impl NetworkPartition {
             return there;
         }
         let measured = (|| {
-            let Some(path) = namespace::find(path.as_deref(), *namespace_inode)? else {
+            let Some(place) = namespace::find_open(path.as_deref(), *namespace_inode)? else {
                 return Ok(Counted::default());
             };
-            namespace::inside(Some(&path), || self.traffic().count(table))
+            place.inside(|| {
+                let traffic = self.traffic();
+                traffic.count(table, &traffic.probed(table))
+            })
         })();
         let (presence, evidence) = match measured {
             Err(error) => (

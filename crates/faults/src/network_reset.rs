@@ -4,17 +4,17 @@ use crate::fault::{Door, Fault, FaultError, FaultKind, Target, Unmet};
 use crate::kind::HostFacts;
 use crate::network::{Network, Peer};
 use crate::packet::ssh::{self, Session};
-use crate::packet::traffic::{Direction, Traffic, place};
+use crate::packet::traffic::{Direction, Traffic, found, place};
 use crate::packet::{problem, said, tcp, unmet_rights};
+use crate::sys::diag;
+use crate::sys::namespace::Namespace;
 use crate::sys::raw::Sender;
-use crate::sys::{diag, namespace};
 use crate::undo::Undo;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_model::event::{Observation, Presence};
 use squall_model::syntax::{Class, ConfigProblem, KindInfo};
 use std::io;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The most connections at once.
@@ -22,7 +22,7 @@ const CONNECTIONS_MAX: u32 = 1000;
 /// How long a connection may take to be gone.
 const GONE: Duration = Duration::from_secs(1);
 /// Begins what is recorded of an injection.
-const RECORD: &str = "reset of ";
+const RECORD: &str = "reset in network namespace ";
 
 /// Resets established TCP connections between the target and its peers, chosen by the run's seed where there are more. SSH sessions are spared.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -69,44 +69,44 @@ impl Fault for NetworkReset {
                 because: problem.message,
             });
         }
-        let path = place(target)?;
+        let place = found(target)?;
         let networks = self.traffic().networks()?;
-        let listed = namespace::inside(path.as_deref(), || self.matching(&networks));
-        let mut found = listed.map_err(|source| FaultError::Os {
+        let listed = place.inside(|| self.matching(&networks));
+        let mut matching = listed.map_err(|source| FaultError::Os {
             action: "list the connections".to_owned(),
             object: format!("{target:?}"),
             source,
         })?;
-        if found.is_empty() {
+        if matching.is_empty() {
             return Err(FaultError::Target {
                 target: format!("{target:?}"),
                 because: "no established connection matches".to_owned(),
             });
         }
         let mut chosen = Vec::new();
-        while chosen.len() < self.most() && !found.is_empty() {
+        while chosen.len() < self.most() && !matching.is_empty() {
             let draw = host.draw(&format!("connection {}", chosen.len()));
-            let at = ((draw * found.len() as f64) as usize).min(found.len() - 1);
-            chosen.push(found.swap_remove(at));
+            let at = ((draw * matching.len() as f64) as usize).min(matching.len() - 1);
+            chosen.push(matching.swap_remove(at));
         }
         let guess = (host.draw("number") * f64::from(u32::MAX)) as u32;
         let undo = Undo::Nothing {
-            act: record(&chosen),
+            act: record(place.inode(), &chosen),
         };
         let action = format!("reset {} connections", chosen.len());
         host.change(undo, &action, &mut || {
-            namespace::inside(path.as_deref(), || reset_all(&chosen, guess))
+            place.inside(|| reset_all(&chosen, guess))
         })
     }
 
     fn observe(&self, target: &Target, changes: &[Undo]) -> Vec<Observation> {
-        let reset: Vec<Session> = changes.iter().filter_map(recorded).flatten().collect();
-        if reset.is_empty() {
+        let Some((inode, reset)) = changes.iter().find_map(recorded) else {
             return Vec::new();
-        }
+        };
         let read = place(target)
             .map_err(io::Error::other)
-            .and_then(|path| left(path.as_deref(), &reset));
+            .and_then(|path| Namespace::open_known(path.as_deref(), inode))
+            .and_then(|place| place.inside(|| left(&reset)));
         let (presence, evidence) = match read {
             Ok(left) if left.is_empty() => (
                 Presence::Present,
@@ -178,26 +178,26 @@ impl NetworkReset {
     }
 }
 
-fn record(sessions: &[Session]) -> String {
+fn record(inode: u64, sessions: &[Session]) -> String {
     let ends = |one: &Session| format!("{}-{}", one.local, one.remote);
     let ends: Vec<String> = sessions.iter().map(ends).collect();
-    format!("{RECORD}{}", ends.join(" "))
+    format!("{RECORD}{inode} of {}", ends.join(" "))
 }
 
-/// The connections of a record.
-fn recorded(undo: &Undo) -> Option<Vec<Session>> {
+/// The namespace and the connections of a record.
+fn recorded(undo: &Undo) -> Option<(u64, Vec<Session>)> {
     let Undo::Nothing { act } = undo else {
         return None;
     };
-    let ends = act.strip_prefix(RECORD)?.split(' ');
-    ends.map(|ends| {
+    let (inode, ends) = act.strip_prefix(RECORD)?.split_once(" of ")?;
+    let sessions = ends.split(' ').map(|ends| {
         let (local, remote) = ends.split_once('-')?;
         Some(Session {
             local: local.parse().ok()?,
             remote: remote.parse().ok()?,
         })
-    })
-    .collect()
+    });
+    Some((inode.parse().ok()?, sessions.collect::<Option<_>>()?))
 }
 
 fn connections(sessions: &[Session]) -> String {
@@ -211,11 +211,11 @@ fn connections(sessions: &[Session]) -> String {
     text.join(", ")
 }
 
-/// Those that are still established, after they had time to go.
-fn left(path: Option<&Path>, sessions: &[Session]) -> io::Result<Vec<Session>> {
+/// Those that are still established in the network namespace of this thread, after they had time to go.
+fn left(sessions: &[Session]) -> io::Result<Vec<Session>> {
     let deadline = Instant::now() + GONE;
     loop {
-        let there = namespace::inside(path, ssh::connections)?;
+        let there = ssh::connections()?;
         let left: Vec<Session> = sessions
             .iter()
             .filter(|one| there.iter().any(|(session, _)| session == *one))
@@ -236,7 +236,7 @@ fn reset_all(sessions: &[Session], guess: u32) -> io::Result<()> {
             diag::destroy(session.local, session.remote)?;
         }
     }
-    for session in left(None, sessions)? {
+    for session in left(sessions)? {
         diag::destroy(session.local, session.remote)?;
     }
     Ok(())
@@ -256,8 +256,8 @@ mod tests {
             session("10.0.0.1:80", "10.0.0.2:4711"),
             session("[fd00::1]:80", "[fd00::2]:4711"),
         ];
-        let act = record(&sessions);
-        assert_eq!(recorded(&Undo::Nothing { act }), Some(sessions));
+        let act = record(7, &sessions);
+        assert_eq!(recorded(&Undo::Nothing { act }), Some((7, sessions)));
         let act = "SIGKILL to process 1".to_owned();
         assert_eq!(recorded(&Undo::Nothing { act }), None);
     }

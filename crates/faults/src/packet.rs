@@ -29,6 +29,8 @@ use traffic::{EFFECT, Traffic, found};
 
 /// The served child of all of them.
 pub const SERVED: &str = "packet-queue";
+/// Datagrams sent at once, every 5 ms, until the fault has acted on one.
+const PROBES: usize = 4;
 /// Queue numbers from here on are taken, by the injection's id: low ones are what people write by hand.
 const FIRST_QUEUE: u16 = 0x5a00;
 
@@ -97,7 +99,7 @@ pub(crate) fn inject(
             because: problem.message,
         });
     }
-    let (path, inode) = found(target)?;
+    let place = found(target)?;
     let networks = traffic.networks()?;
     let os = |action: &str, source: io::Error| FaultError::Os {
         action: action.to_owned(),
@@ -105,12 +107,13 @@ pub(crate) fn inject(
         source,
     };
     let wish = host.draw("queue number");
-    let (rule, number, spared) = namespace::inside(path.as_deref(), || {
-        let rule = nftables::queue_rule()
-            .ok_or_else(|| io::Error::other("the kernel knows no rule that queues packets"))?;
-        Ok((rule, free_number(wish)?, ssh::sessions()?))
-    })
-    .map_err(|error| os("prepare a queue", error))?;
+    let (rule, number, spared) = place
+        .inside(|| {
+            let rule = nftables::queue_rule()
+                .ok_or_else(|| io::Error::other("the kernel knows no rule that queues packets"))?;
+            Ok((rule, free_number(wish)?, ssh::sessions()?))
+        })
+        .map_err(|error| os("prepare a queue", error))?;
     let counts = host.backup_dir()?.join("counts");
     let table = format!("squall_{}", host.injection());
     let seed = (host.draw("packets") * (1u64 << 53) as f64) as u64;
@@ -124,17 +127,18 @@ pub(crate) fn inject(
     let undo = Undo::DeleteTable {
         family: "inet".to_owned(),
         table: table.clone(),
-        namespace: path.clone(),
-        namespace_inode: Some(inode),
+        namespace: place.path().map(Path::to_owned),
+        namespace_inode: Some(place.inode()),
     };
     let messages = traffic.table(&table, &networks, &spared, &[Part::Queue(number, rule)]);
+    traffic.remember(&table, &networks);
     let action = format!("make the nftables table {table} that leads to queue {number}");
     host.change(undo, &action, &mut || {
-        namespace::inside(path.as_deref(), || nftables::transact(&messages))
+        place.inside(|| nftables::transact(&messages))
     })?;
     let order = Order {
-        namespace: path,
-        namespace_inode: inode,
+        namespace: place.path().map(Path::to_owned),
+        namespace_inode: place.inode(),
         queue: number,
         seed,
         counts,
@@ -154,7 +158,7 @@ fn free_number(wish: f64) -> io::Result<u16> {
         .ok_or_else(|| io::Error::other("every queue number is taken"))
 }
 
-/// Whether the table is there, the child reads the queue, and a packet has come through.
+/// Whether the table is there, the child reads the queue, and the fault has acted on a packet.
 pub(crate) fn observe(changes: &[Undo], traffic: &Traffic) -> Vec<Observation> {
     let table = changes.iter().find_map(|undo| match undo {
         Undo::DeleteTable { table, .. } => Some((undo, table)),
@@ -180,6 +184,11 @@ pub(crate) fn observe(changes: &[Undo], traffic: &Traffic) -> Vec<Observation> {
             "no packet has come through within {} s",
             EFFECT.as_secs()
         )),
+        Ok(met) if met.treated() == 0 => Err(format!(
+            "the fault has acted on no packet within {} s: {}",
+            EFFECT.as_secs(),
+            met.words_for_people(false)
+        )),
         Ok(met) => Ok(met.words_for_people(false)),
     };
     let (presence, words) = match evidence {
@@ -196,7 +205,7 @@ pub(crate) fn observe(changes: &[Undo], traffic: &Traffic) -> Vec<Observation> {
     }]
 }
 
-/// Waits until a packet has come through, and sends one.
+/// Waits until the fault has acted on a packet, and sends some.
 fn met(undo: &Undo, table: &str, counts: &Path, traffic: &Traffic) -> io::Result<Counts> {
     let Undo::DeleteTable {
         namespace: path,
@@ -207,16 +216,23 @@ fn met(undo: &Undo, table: &str, counts: &Path, traffic: &Traffic) -> io::Result
         return Err(io::Error::other("it is not a table"));
     };
     let gone = || io::Error::other("the network namespace is gone");
-    let path = namespace::find(path.as_deref(), *namespace_inode)?.ok_or_else(gone)?;
+    let place = namespace::find_open(path.as_deref(), *namespace_inode)?.ok_or_else(gone)?;
     let deadline = Instant::now() + EFFECT;
-    namespace::inside(Some(&path), || traffic.count(table))?;
-    loop {
-        let read = Counts::read(counts)?;
-        if read.received > 0 || Instant::now() >= deadline {
-            return Ok(read);
+    place.inside(|| {
+        let addresses = traffic.probed(table);
+        traffic.count(table, &addresses)?;
+        loop {
+            let read = Counts::read(counts)?;
+            if read.treated() > 0 || Instant::now() >= deadline {
+                return Ok(read);
+            }
+            // One packet seldom is the one that a small chance picks.
+            for address in addresses.iter().cycle().take(PROBES) {
+                traffic.send_datagram(*address);
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    })
 }
 
 /// Makes the config type of a fault on packets: its own fields, and those that say which packets it acts on.

@@ -213,6 +213,34 @@ fn with_everybody_killed_packets_pass_and_the_next_command_removes_the_table() {
     run.ends_with_nothing_left();
 }
 
+#[test]
+fn a_chance_lands_when_it_has_hit_a_packet_and_not_before() {
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    let mut run = Run::start();
+    let target = json!({"namespace": namespace.path});
+    let lossy = |loss: &str| json!({"loss": loss, "ports": [4001]});
+    let keys = json!({"for": "1h"});
+    run.arm(
+        0,
+        "network-loss",
+        lossy("0.000001%"),
+        target.clone(),
+        keys.clone(),
+    );
+    let missed = run.event("not-landed");
+    let evidence = missed["observations"][0]["evidence"].as_str().unwrap();
+    assert!(evidence.contains("has acted on no packet"), "{missed}");
+    assert!(evidence.contains("none treated"), "{missed}");
+    run.arm(1, "network-loss", lossy("3%"), target, keys);
+    let landed = run.event("landed");
+    let evidence = landed["observations"][0]["evidence"].as_str().unwrap();
+    assert!(evidence.contains(" dropped"), "{landed}");
+    run.hang_up();
+    run.ends_with_nothing_left();
+}
+
 /// Past the test harness: a measured time is worth reading.
 fn writeln(line: &str) {
     use std::io::Write as _;

@@ -99,6 +99,11 @@ impl Counts {
             .saturating_sub(self.passed + self.dropped + self.flushed)
     }
 
+    /// Those on which the fault has acted, or acts by making them wait. One that fails to be treated is none.
+    pub fn treated(&self) -> u64 {
+        self.dropped + self.doubled + self.altered + self.reordered + self.held + self.waiting()
+    }
+
     /// In words. `is_over`: whoever counted is gone, so what still waited is lost.
     pub fn words_for_people(&self, is_over: bool) -> String {
         let mut text = format!("{} packets received, {} passed", self.received, self.passed);
@@ -125,6 +130,9 @@ impl Counts {
                 self.held_ns as f64 / self.held as f64 / 1e6,
                 self.held_ns_max as f64 / 1e6
             ));
+        }
+        if self.treated() == 0 {
+            text.push_str(", none treated");
         }
         text.push_str(&match self.overflowed {
             0 => ", the queue never overflowed".to_owned(),
@@ -159,6 +167,15 @@ mod tests {
             "10 packets received, 6 passed, 1 dropped, 3 lost with their server, 6 held for 10.000 ms on average and 11.000 ms at most, the queue never overflowed"
         );
         assert!(counts.words_for_people(false).contains("3 wait"));
+        assert_eq!(counts.treated(), 1 + 6 + 3);
+        let idle = Counts {
+            received: 5,
+            passed: 5,
+            failed: 2,
+            ..Counts::default()
+        };
+        assert_eq!(idle.treated(), 0, "a failure is no effect");
+        assert!(idle.words_for_people(true).contains("none treated"));
         file.set_len(20).unwrap();
         assert!(Counts::read(&path).is_err());
         std::fs::write(&path, "another file").unwrap();

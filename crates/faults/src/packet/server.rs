@@ -48,14 +48,13 @@ pub(crate) fn serve(config: serde_json::Value, child: &Child) -> Result<(), Stri
         .write(true)
         .open(&order.counts)
         .map_err(|error| format!("could not open {}: {error}", order.counts.display()))?;
-    let path = namespace::find(order.namespace.as_deref(), Some(order.namespace_inode));
-    let path = path
-        .and_then(|path| path.ok_or_else(|| io::Error::other("the network namespace is gone")))
+    let place = namespace::find_open(order.namespace.as_deref(), Some(order.namespace_inode));
+    let place = place
+        .and_then(|place| place.ok_or_else(|| io::Error::other("the network namespace is gone")))
         .map_err(|error| format!("could not find the network namespace: {error}"))?;
-    namespace::inside(Some(&path), || {
-        Server::start(&order, counts)?.run(child, &signals)
-    })
-    .map_err(|error| format!("could not serve queue {}: {error}", order.queue))
+    place
+        .inside(|| Server::start(&order, counts)?.run(child, &signals))
+        .map_err(|error| format!("could not serve queue {}: {error}", order.queue))
 }
 
 /// Packets that wait.

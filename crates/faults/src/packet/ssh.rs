@@ -8,6 +8,8 @@ use std::path::Path;
 
 /// The most sessions that are spared. With more of them the injection is refused: a host with so many is no place for it.
 pub const SESSIONS_MAX: usize = 256;
+/// Where SSH servers listen unless told otherwise.
+const SSH_PORT: u16 = 22;
 /// The state of an established connection in `/proc/net/tcp`.
 const ESTABLISHED: &str = "01";
 
@@ -55,21 +57,17 @@ pub fn connections() -> io::Result<Vec<(Session, u64)>> {
     Ok(found)
 }
 
-/// The established sessions of SSH servers and clients in the network namespace of this thread.
+/// The established sessions of SSH servers and clients in the network namespace of this thread, and those at port 22 whose process is
+/// hidden from this one, as behind another pid namespace.
 ///
 /// # Errors
-/// When the kernel's table cannot be read, or there are too many.
+/// When the kernel's table or the sockets of an SSH process cannot be read, or there are too many.
 pub fn sessions() -> io::Result<Vec<Session>> {
     let found = connections()?;
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let sockets = sockets_of_ssh()?;
-    let spared: BTreeSet<Session> = found
-        .into_iter()
-        .filter(|(_, inode)| sockets.contains(inode))
-        .map(|(session, _)| session)
-        .collect();
+    let spared = to_spare(&found, &holders()?);
     if spared.len() > SESSIONS_MAX {
         return Err(io::Error::other(format!(
             "there are {} SSH sessions, more than {SESSIONS_MAX}",
@@ -112,27 +110,74 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, port))
 }
 
-/// The inodes of all sockets that SSH servers and clients hold.
-fn sockets_of_ssh() -> io::Result<BTreeSet<u64>> {
-    let mut inodes = BTreeSet::new();
+/// Who holds which sockets, by their inodes.
+#[derive(Debug, Default)]
+struct Holders {
+    ssh: BTreeSet<u64>,
+    others: BTreeSet<u64>,
+}
+
+fn to_spare(found: &[(Session, u64)], holders: &Holders) -> BTreeSet<Session> {
+    let is_ssh = |session: &Session, inode: &u64| {
+        let at_port = session.local.port() == SSH_PORT || session.remote.port() == SSH_PORT;
+        holders.ssh.contains(inode) || (at_port && !holders.others.contains(inode))
+    };
+    found
+        .iter()
+        .filter(|(session, inode)| is_ssh(session, inode))
+        .map(|(session, _)| *session)
+        .collect()
+}
+
+/// The sockets of all processes that can be seen. One whose sockets may not be read counts as hidden, unless it is known to be of SSH.
+fn holders() -> io::Result<Holders> {
+    let mut holders = Holders::default();
     for pid in crate::sys::process::pids()? {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let name = name.trim();
-        if !(name.starts_with("sshd") || name == "ssh" || name.starts_with("dropbear")) {
-            continue;
+        let is_ssh = name.starts_with("sshd") || name == "ssh" || name.starts_with("dropbear");
+        match sockets_in(Path::new(&format!("/proc/{pid}/fd"))) {
+            Ok(inodes) if is_ssh => holders.ssh.extend(inodes),
+            Ok(inodes) => holders.others.extend(inodes),
+            Err(error) if is_ssh => {
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!(
+                        "could not find the sessions of {name} (process {pid}), because its sockets cannot be read: {error}; run as root"
+                    ),
+                ));
+            }
+            Err(_) => {}
         }
-        // One that ends while it is looked at has no session any more.
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
-        for entry in open.into_iter().flatten().flatten() {
-            let link = std::fs::read_link(entry.path()).unwrap_or_default();
+    }
+    Ok(holders)
+}
+
+/// The inodes of the sockets that a folder of open files names. None for a process that has ended: it has no session any more.
+fn sockets_in(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut inodes = Vec::new();
+    let mut read = || -> io::Result<()> {
+        for entry in std::fs::read_dir(folder)? {
+            let link = match std::fs::read_link(entry?.path()) {
+                Err(error) if is_gone(&error) => continue,
+                link => link?,
+            };
             let link = link.to_string_lossy();
             let inode = link
                 .strip_prefix("socket:[")
                 .and_then(|rest| rest.strip_suffix(']'));
             inodes.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
         }
+        Ok(())
+    };
+    match read() {
+        Err(error) if is_gone(&error) => Ok(inodes),
+        other => other.map(|()| inodes),
     }
-    Ok(inodes)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 #[cfg(test)]
@@ -152,5 +197,40 @@ mod tests {
         let (session, _) = established(v6).unwrap();
         assert_eq!(session.local, (Ipv6Addr::LOCALHOST, 22).into());
         assert_eq!(session.remote, "127.0.0.2:1".parse().unwrap());
+    }
+
+    #[test]
+    fn a_session_of_a_hidden_process_is_spared_by_its_port() {
+        let session = |local: &str, remote: &str| Session {
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+        };
+        let known = session("10.0.0.1:2222", "10.0.0.2:40000");
+        let hidden = session("10.0.0.1:22", "10.0.0.2:40001");
+        let client = session("10.0.0.1:40002", "10.0.0.2:22");
+        let another = session("10.0.0.1:22", "10.0.0.2:40003");
+        let plain = session("10.0.0.1:80", "10.0.0.2:40004");
+        let found = [
+            (known, 1),
+            (hidden, 2),
+            (client, 0),
+            (another, 3),
+            (plain, 4),
+        ];
+        let holders = Holders {
+            ssh: [1].into(),
+            others: [3].into(),
+        };
+        let spared = to_spare(&found, &holders);
+        assert_eq!(spared, BTreeSet::from([known, hidden, client]));
+    }
+
+    #[test]
+    fn only_a_process_that_is_gone_has_no_sockets_for_sure() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mine = sockets_in(Path::new("/proc/self/fd")).unwrap();
+        assert!(!mine.is_empty(), "{listener:?}");
+        assert_eq!(sockets_in(Path::new("/proc/0/fd")).unwrap(), [0; 0]);
+        assert!(sockets_in(Path::new("/proc/self/comm")).is_err());
     }
 }

@@ -3,22 +3,28 @@
 use super::ssh::Session;
 use crate::fault::{FaultError, Target};
 use crate::network::{Network, Peer};
-use crate::sys::namespace;
+use crate::sys::namespace::Namespace;
 use crate::sys::netlink::Message;
 use crate::sys::nftables::{self, Counted, Hook, Part};
 use crate::sys::raw::OWN_MARK;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_model::syntax::ConfigProblem;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 /// The most peers, and the most ports: the rules must fit into one transaction.
 pub(crate) const LIST_MAX: usize = 64;
 /// How long a packet is waited for that shows that the rules act.
 pub(crate) const EFFECT: Duration = Duration::from_secs(1);
+/// How long all names together may take to be looked up.
+const LOOK_UP: Duration = Duration::from_secs(5);
+/// Where the rules of a table are probed. Names are not looked up again: their answer would come through the fault.
+static PROBED: Mutex<BTreeMap<String, Vec<IpAddr>>> = Mutex::new(BTreeMap::new());
 /// The port of the effect probe when no port is named: discard.
 const DISCARD: u16 = 9;
 /// The chain that picks ports and acts.
@@ -102,15 +108,32 @@ impl Traffic {
     /// # Errors
     /// When a name leads nowhere, or to too much.
     pub fn networks(&self) -> Result<Vec<Network>, FaultError> {
-        let mut networks = Vec::new();
-        for peer in &self.peers {
-            let found = peer.networks().map_err(|source| FaultError::Os {
-                action: "look up".to_owned(),
-                object: peer.to_string(),
-                source,
-            })?;
-            networks.extend(found);
-        }
+        let (peers, (sender, receiver)) = (self.peers.clone(), mpsc::channel());
+        let look_up = move || {
+            let found = peers
+                .iter()
+                .map(|peer| peer.networks().map_err(|error| (peer.to_string(), error)))
+                .collect::<Result<Vec<_>, _>>();
+            sender.send(found).ok();
+        };
+        let os = |(object, source): (String, io::Error)| FaultError::Os {
+            action: "look up".to_owned(),
+            object,
+            source,
+        };
+        // A resolver that is not answered cannot be called back: its thread ends when it gives up.
+        std::thread::Builder::new()
+            .spawn(look_up)
+            .map_err(|error| os(("the peers".to_owned(), error)))?;
+        let late = |_| {
+            let words = format!("no answer within {} s", LOOK_UP.as_secs());
+            os((
+                "the peers".to_owned(),
+                io::Error::new(io::ErrorKind::TimedOut, words),
+            ))
+        };
+        let found = receiver.recv_timeout(LOOK_UP).map_err(late)?;
+        let networks = found.map_err(os)?.concat();
         if networks.len() > LIST_MAX * 4 || (networks.is_empty() && !self.peers.is_empty()) {
             return Err(FaultError::Limit {
                 action: "pick the peers".to_owned(),
@@ -197,7 +220,7 @@ impl Traffic {
 
     /// The counters of the table, after a packet has met its rules or the time is up. Sends one where that is possible.
     /// Inside the namespace.
-    pub fn count(&self, table: &str) -> io::Result<Counted> {
+    pub fn count(&self, table: &str, addresses: &[IpAddr]) -> io::Result<Counted> {
         let deadline = Instant::now() + EFFECT;
         let mut probed = false;
         loop {
@@ -206,21 +229,15 @@ impl Traffic {
                 return Ok(counted);
             }
             if !probed {
-                self.probe();
+                self.probe(addresses);
                 probed = true;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Sends packets that the rules should meet. Whether they arrive says nothing; the counter does.
-    fn probe(&self) {
-        let port = self.ports.first().copied().unwrap_or(DISCARD);
-        let networks: Vec<Network> = self
-            .peers
-            .iter()
-            .flat_map(|peer| peer.networks().unwrap_or_default())
-            .collect();
+    /// Keeps where the rules of this table are to be probed.
+    pub fn remember(&self, table: &str, networks: &[Network]) {
         let mut addresses: Vec<IpAddr> = networks
             .iter()
             .take(4)
@@ -233,21 +250,48 @@ impl Traffic {
         if addresses.is_empty() {
             addresses.push(Ipv4Addr::LOCALHOST.into());
         }
+        if let Ok(mut probed) = PROBED.lock() {
+            probed.insert(table.to_owned(), addresses);
+        }
+    }
+
+    /// The addresses kept for this table; none when another process made it.
+    pub fn probed(&self, table: &str) -> Vec<IpAddr> {
+        PROBED
+            .lock()
+            .ok()
+            .and_then(|probed| probed.get(table).cloned())
+            .unwrap_or_default()
+    }
+
+    /// Sends packets that the rules should meet. Whether they arrive says nothing; the counter does.
+    fn probe(&self, addresses: &[IpAddr]) {
         for address in addresses {
-            let to = SocketAddr::new(address, port);
             if self.protocol != Some(Protocol::Udp) {
+                let to = SocketAddr::new(*address, self.probed_port());
                 // An answer comes back even from a closed port; a datagram makes none.
                 drop(TcpStream::connect_timeout(&to, Duration::from_millis(20)));
             }
-            if self.protocol != Some(Protocol::Tcp) {
-                let any = if address.is_ipv4() {
-                    "0.0.0.0:0"
-                } else {
-                    "[::]:0"
-                };
-                drop(UdpSocket::bind(any).and_then(|socket| socket.send_to(b"squall", to)));
-            }
+            self.send_datagram(*address);
         }
+    }
+
+    fn probed_port(&self) -> u16 {
+        self.ports.first().copied().unwrap_or(DISCARD)
+    }
+
+    /// Sends one datagram that the rules should meet, where they meet datagrams.
+    pub fn send_datagram(&self, address: IpAddr) {
+        if self.protocol == Some(Protocol::Tcp) {
+            return;
+        }
+        let to = SocketAddr::new(address, self.probed_port());
+        let any = if address.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
+        drop(UdpSocket::bind(any).and_then(|socket| socket.send_to(b"squall", to)));
     }
 }
 
@@ -266,18 +310,17 @@ pub fn place(target: &Target) -> Result<Option<PathBuf>, FaultError> {
     }
 }
 
-/// Path and inode number of the namespace a target names.
+/// The namespace a target names, held open.
 ///
 /// # Errors
 /// As [`place`], and when it is gone.
-pub fn found(target: &Target) -> Result<(Option<PathBuf>, u64), FaultError> {
+pub fn found(target: &Target) -> Result<Namespace, FaultError> {
     let path = place(target)?;
-    let inode = namespace::inode(path.as_deref()).map_err(|source| FaultError::Os {
+    Namespace::open(path.as_deref()).map_err(|source| FaultError::Os {
         action: "find".to_owned(),
         object: format!("{target:?}"),
         source,
-    })?;
-    Ok((path, inode))
+    })
 }
 
 /// A bare name is one of `ip netns`.
@@ -286,4 +329,28 @@ fn named(path: &Path) -> PathBuf {
         return Path::new("/run/netns").join(path);
     }
     path.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_looked_up_once_and_its_addresses_are_kept_for_the_probe() {
+        let traffic = Traffic {
+            peers: vec!["localhost".parse().unwrap()],
+            ..Traffic::default()
+        };
+        let networks = traffic.networks().unwrap();
+        assert!(networks.iter().all(|one| one.address.is_loopback()));
+        traffic.remember("squall_kept", &networks);
+        let unresolvable = Traffic {
+            peers: vec!["there-is-none.invalid".parse().unwrap()],
+            ..Traffic::default()
+        };
+        let kept: Vec<IpAddr> = networks.iter().take(4).map(|one| one.address).collect();
+        assert_eq!(unresolvable.probed("squall_kept"), kept);
+        assert_eq!(traffic.probed("squall_another"), [] as [IpAddr; 0]);
+        assert!(unresolvable.networks().is_err());
+    }
 }

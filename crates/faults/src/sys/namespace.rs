@@ -14,24 +14,86 @@ pub fn inode(path: Option<&Path>) -> io::Result<u64> {
     Ok(std::fs::metadata(path.unwrap_or(Path::new(OWN)))?.ino())
 }
 
+/// A network namespace that is held open: whatever its path leads to later, acts stay in this one, and no other gets its inode number.
+#[derive(Debug)]
+pub struct Namespace {
+    path: Option<PathBuf>,
+    file: File,
+    inode: u64,
+}
+
+impl Namespace {
+    /// Opens what a path leads to now (`None`: our own).
+    pub fn open(path: Option<&Path>) -> io::Result<Namespace> {
+        let file = File::open(path.unwrap_or(Path::new(OWN)))?;
+        Ok(Namespace {
+            path: path.map(Path::to_owned),
+            inode: file.metadata()?.ino(),
+            file,
+        })
+    }
+
+    /// Opens what a path leads to now, if it is the one with this inode number.
+    pub fn open_known(path: Option<&Path>, number: u64) -> io::Result<Namespace> {
+        let opened = Namespace::open(path)?;
+        if opened.inode == number {
+            return Ok(opened);
+        }
+        let path = path.unwrap_or(Path::new(OWN)).display();
+        Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{path} leads to another network namespace by now"),
+        ))
+    }
+
+    /// The path it was opened by; `None`: it is our own.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The number that names it.
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// Runs `act` inside it.
+    pub fn inside<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        if self.path.is_none() {
+            return act();
+        }
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))?;
+                act()
+            });
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+        })
+    }
+}
+
 /// Runs `act` inside a network namespace (`None`: our own).
 pub fn inside<T: Send>(
     path: Option<&Path>,
     act: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {
-    let Some(path) = path else {
-        return act();
+    match path {
+        Some(path) => Namespace::open(Some(path))?.inside(act),
+        None => act(),
+    }
+}
+
+/// As [`find`], held open. Where the path has come to lead elsewhere meanwhile, it is an error.
+pub fn find_open(path: Option<&Path>, number: Option<u64>) -> io::Result<Option<Namespace>> {
+    let Some(found) = find(path, number)? else {
+        return Ok(None);
     };
-    let namespace = File::open(path)?;
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(move || {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-            act()
-        });
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
-    })
+    match number {
+        Some(number) => Namespace::open_known(Some(&found), number),
+        None => Namespace::open(Some(&found)),
+    }
+    .map(Some)
 }
 
 /// Every network namespace that a name below `/run/netns` or a process leads to, each once.

@@ -15,10 +15,10 @@ pub(super) fn delete(
 ) -> Result<(), UndoError> {
     let deleted = (|| {
         let number = known(family)?;
-        match namespace::find(path, inode)? {
-            Some(path) => {
-                namespace::inside(Some(&path), || nftables::delete_table(number, table)).map(|_| ())
-            }
+        match namespace::find_open(path, inode)? {
+            Some(place) => place
+                .inside(|| nftables::delete_table(number, table))
+                .map(|_| ()),
             None => Ok(()),
         }
     })();
@@ -51,10 +51,10 @@ pub(super) fn presence(
     let source = "kernel state";
     let found = (|| {
         let number = known(family)?;
-        let Some(path) = namespace::find(path, inode)? else {
+        let Some(place) = namespace::find_open(path, inode)? else {
             return Ok(None);
         };
-        let tables = namespace::inside(Some(&path), nftables::tables)?;
+        let tables = place.inside(nftables::tables)?;
         Ok(Some(
             tables
                 .iter()

@@ -52,7 +52,8 @@ faults! {
     process_terminate::ProcessTerminate,
     cpu_pressure::CpuPressure,
     memory_pressure::MemoryPressure,
-    network_delay::NetworkDelay
+    network_delay::NetworkDelay,
+    network_loss::NetworkLoss
 }
 
 fn main() -> ExitCode {

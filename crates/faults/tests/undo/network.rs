@@ -204,6 +204,27 @@ fn a_table_is_found_by_its_namespace_when_the_path_has_gone() {
 }
 
 #[test]
+fn a_path_that_has_come_to_lead_elsewhere_is_not_entered() {
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    let link = std::env::temp_dir().join(format!("squall-namespace-{}", std::process::id()));
+    std::os::unix::fs::symlink(&namespace.path, &link).unwrap();
+    let held = namespace::Namespace::open(Some(&link)).unwrap();
+    let inode = namespace::inode(Some(&namespace.path)).unwrap();
+    assert_eq!(held.inode(), inode);
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("/proc/self/ns/net", &link).unwrap();
+    let error = namespace::Namespace::open_known(Some(&link), inode).unwrap_err();
+    std::fs::remove_file(&link).unwrap();
+    assert!(error.to_string().contains("another network namespace"));
+    // What was opened before still acts where it was opened.
+    let own = std::path::Path::new("/proc/thread-self/ns/net");
+    let acted = held.inside(|| namespace::inode(Some(own))).unwrap();
+    assert_eq!(acted, inode);
+}
+
+#[test]
 fn a_failed_transaction_changes_nothing() {
     let Some(namespace) = Namespace::new() else {
         return;
