@@ -400,6 +400,27 @@ pub fn read(text: &str) -> Result<ProxyFile, Vec<Diagnostic>> {
     load::read_other(text, PROXY_ID, check)
 }
 
+/// Reads one rule of a proxy that leads to `upstream`, as strictly as a file.
+///
+/// # Errors
+/// All problems of the rule.
+pub(crate) fn read_rule(
+    rule: &serde_json::Value,
+    upstream: &str,
+) -> Result<RuleConfig, Vec<Diagnostic>> {
+    let upstream = match speaks_http(upstream) {
+        true => "http://service:1",
+        false => "service:1",
+    };
+    let file = serde_json::json!({
+        "version": 1,
+        "proxies": [{"name": "proxy", "upstream": upstream, "rules": [rule]}]
+    });
+    let file = load::read_other::<ProxyFile>(&file.to_string(), PROXY_ID, check)?;
+    let mut rules = file.proxies.into_iter().flat_map(|proxy| proxy.rules);
+    rules.next().ok_or_else(Vec::new)
+}
+
 /// The proxies that Toxiproxy starts with. Toxics stand in no such file.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct List {

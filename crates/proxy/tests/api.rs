@@ -548,3 +548,50 @@ fn what_landed_is_told_apart_from_what_is_armed() {
         "{text}"
     );
 }
+
+#[test]
+fn a_rule_is_read_as_strictly_as_a_file() {
+    let desk = desk(false);
+    desk.create("bytes");
+    let web = json!({"name": "web", "upstream": "http://localhost:20002"});
+    assert_eq!(desk.call("POST", "/proxies", web).0, 201);
+    let status = |fault: Value| json!({"fault": {"http-status": fault}});
+    for (proxy, rule) in [
+        ("web", status(json!({"code": 42}))),
+        (
+            "web",
+            status(json!({"code": 500, "headers": {"a": "b\r\nc: d"}})),
+        ),
+        (
+            "web",
+            status(json!({"code": 500, "retry-after": "1\r\n\r\n"})),
+        ),
+        (
+            "web",
+            json!({"fault": {"http-rate-limit": {"per-minute": 0}}}),
+        ),
+        ("web", json!({"way": "both", "fault": {"http-hang": {}}})),
+        (
+            "web",
+            json!({"when": {"every": 0}, "fault": {"http-hang": {}}}),
+        ),
+        ("web", json!({"fault": {"stream-partition": {}}})),
+        (
+            "bytes",
+            json!({"fault": {"stream-bandwidth": {"per-second": "0B"}}}),
+        ),
+        (
+            "bytes",
+            json!({"when": {"first": 1}, "fault": {"stream-partition": {}}}),
+        ),
+        ("bytes", json!({"fault": {"http-hang": {}}})),
+    ] {
+        let path = format!("/squall/proxies/{proxy}/rules");
+        let (code, answer) = desk.call("POST", &path, rule.clone());
+        assert_eq!(code, 400, "{rule}: {answer}");
+        assert!(answer["error"].as_str().unwrap().len() > 30, "{answer}");
+    }
+    let good = status(json!({"code": 500, "headers": {"a": "b"}, "retry-after": "soon"}));
+    let (code, answer) = desk.call("POST", "/squall/proxies/web/rules", good);
+    assert_eq!(code, 201, "{answer}");
+}

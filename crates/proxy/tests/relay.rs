@@ -511,3 +511,15 @@ fn what_happened_is_recorded() {
         ]
     );
 }
+
+#[test]
+fn a_head_without_end_is_refused_when_no_more_of_it_is_read() {
+    let desk = desk_of("http://127.0.0.1:9", 1);
+    let mut client = desk.client();
+    let mut head = b"GET / HTTP/1.1\r\nx: ".to_vec();
+    head.resize(HELD_MAX, b'y');
+    client.write_all(&head).unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 400 "));
+}

@@ -2,10 +2,11 @@
 
 use super::toxic::{self, Shown};
 use super::{Answer, ApiError, VERSION, parsed};
-use crate::file::RuleConfig;
+use crate::file::read_rule;
 use crate::stream::{Rule, Way};
 use crate::{Proxies, ProxyError, Seen, Told, Wanted};
 use serde::{Deserialize, Serialize};
+use squall_model::diagnostic::Diagnostic;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -254,7 +255,8 @@ impl Call<'_> {
         match self.method {
             "GET" => Answer::json(200, &self.proxies.get(name)?.told()),
             "POST" => {
-                let rule: RuleConfig = parsed(self.body)?;
+                let upstream = self.proxies.get(name)?.wanted.upstream;
+                let rule = read_rule(&parsed(self.body)?, &upstream).map_err(unread)?;
                 rule.set(self.proxies, name)?;
                 Answer::json(201, &rule)
             }
@@ -318,6 +320,15 @@ impl Call<'_> {
             body: text.into_bytes(),
         })
     }
+}
+
+/// All problems of a rule in one line.
+fn unread(problems: Vec<Diagnostic>) -> ApiError {
+    let told = problems.into_iter().map(|problem| match problem.help {
+        Some(help) => format!("{}: {help}", problem.message),
+        None => problem.message,
+    });
+    ApiError::bad_body(&told.collect::<Vec<_>>().join("; "))
 }
 
 type Pair = (&'static str, &'static str, fn(&Seen) -> (u64, u64));

@@ -1,7 +1,7 @@
 //! Rules in the words of Toxiproxy's API, where they are called toxics.
 
 use super::ApiError;
-use crate::stream::{Fault, Per, Rule, Way};
+use crate::stream::{Fault, Rule, Way};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -105,64 +105,82 @@ fn attributes(fault: &Fault) -> Vec<(&'static str, u64)> {
     }
 }
 
-/// The fault of a kind with these attributes; what is not given is as in `before`, or zero.
-fn fault(
-    kind: &str,
-    before: Option<&Fault>,
-    given: &Map<String, Value>,
-) -> Result<Fault, ApiError> {
-    let known = before.map(attributes).unwrap_or_default();
-    let number = |name: &str| -> Result<u64, ApiError> {
-        let asked = given
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value);
-        match asked {
-            None | Some(Value::Null) => Ok(known
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map_or(0, |(_, value)| *value)),
-            Some(value) => value.as_u64().ok_or_else(|| {
-                ApiError::bad_body(&format!(
-                    "`{name}` is {value}, and must be a whole number from 0"
-                ))
-            }),
-        }
-    };
-    let ms = |name: &str| number(name).map(Duration::from_millis);
+/// A number that a body gives; none when it does not.
+fn number(given: &Map<String, Value>, name: &str) -> Result<Option<u64>, ApiError> {
+    let asked = given
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value);
+    match asked {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| {
+            ApiError::bad_body(&format!(
+                "`{name}` is {value}, and must be a whole number from 0"
+            ))
+        }),
+    }
+}
+
+/// The fault of a kind, with nothing set.
+fn plain(kind: &str) -> Result<Fault, ApiError> {
+    let zero = Duration::ZERO;
     Ok(match kind {
         "noop" => Fault::Noop,
         "latency" => Fault::Latency {
-            latency: ms("latency")?,
-            jitter: ms("jitter")?,
+            latency: zero,
+            jitter: zero,
         },
-        "bandwidth" => Fault::Bandwidth {
-            rate: number("rate")?.saturating_mul(1000),
-        },
-        "slow_close" => Fault::SlowClose {
-            delay: ms("delay")?,
-        },
-        "timeout" => Fault::Timeout {
-            timeout: ms("timeout")?,
-        },
-        "reset_peer" => Fault::ResetPeer {
-            timeout: ms("timeout")?,
-        },
+        "bandwidth" => Fault::Bandwidth { rate: 0 },
+        "slow_close" => Fault::SlowClose { delay: zero },
+        "timeout" => Fault::Timeout { timeout: zero },
+        "reset_peer" => Fault::ResetPeer { timeout: zero },
         "slicer" => Fault::Slicer {
-            average: number("average_size")?,
-            variation: number("size_variation")?,
-            delay: Duration::from_micros(number("delay")?),
+            average: 0,
+            variation: 0,
+            delay: zero,
         },
-        "limit_data" => Fault::LimitData {
-            bytes: number("bytes")?,
-        },
-        "corrupt" => Fault::Corrupt {
-            every: number("every")?,
-        },
+        "limit_data" => Fault::LimitData { bytes: 0 },
+        "corrupt" => Fault::Corrupt { every: 0 },
         "half_open" => Fault::HalfOpen,
         "partition" => Fault::Partition,
         _ => return Err(ApiError::new(400, "invalid toxic type")),
     })
+}
+
+/// The fault with these attributes; what is not given stays as it is, to the last nanosecond and byte.
+fn with(mut fault: Fault, given: &Map<String, Value>) -> Result<Fault, ApiError> {
+    let set = |name: &str, old: &mut u64, unit: u64| -> Result<(), ApiError> {
+        *old = number(given, name)?.map_or(*old, |value| value.saturating_mul(unit));
+        Ok(())
+    };
+    let time =
+        |name: &str, old: &mut Duration, unit: fn(u64) -> Duration| -> Result<(), ApiError> {
+            *old = number(given, name)?.map_or(*old, unit);
+            Ok(())
+        };
+    let ms = Duration::from_millis;
+    match &mut fault {
+        Fault::Noop | Fault::HalfOpen | Fault::Partition => {}
+        Fault::Latency { latency, jitter } => {
+            time("latency", latency, ms)?;
+            time("jitter", jitter, ms)?;
+        }
+        Fault::Bandwidth { rate } => set("rate", rate, 1000)?,
+        Fault::SlowClose { delay } => time("delay", delay, ms)?,
+        Fault::Timeout { timeout } | Fault::ResetPeer { timeout } => time("timeout", timeout, ms)?,
+        Fault::Slicer {
+            average,
+            variation,
+            delay,
+        } => {
+            set("average_size", average, 1)?;
+            set("size_variation", variation, 1)?;
+            time("delay", delay, Duration::from_micros)?;
+        }
+        Fault::LimitData { bytes } => set("bytes", bytes, 1)?,
+        Fault::Corrupt { every } => set("every", every, 1)?,
+    }
+    Ok(fault)
 }
 
 fn probability(toxicity: f64) -> Result<f64, ApiError> {
@@ -193,7 +211,7 @@ pub(super) fn asked(
         }
     };
     // Wrong attributes are told last, so that a client sees the same problem first as with Toxiproxy.
-    fault(&asked.kind, None, &Map::new())?;
+    let plain = plain(&asked.kind)?;
     let name = match asked.name.is_empty() {
         true => format!("{}_{}", asked.kind, way.word()),
         false => asked.name,
@@ -201,7 +219,7 @@ pub(super) fn asked(
     if is_taken(&name) {
         return Err(ApiError::new(409, "toxic already exists"));
     }
-    let fault = fault(&asked.kind, None, &asked.attributes)?;
+    let fault = with(plain, &asked.attributes)?;
     let probability = probability(asked.toxicity)?;
     Ok(Rule {
         probability,
@@ -216,8 +234,38 @@ pub(super) fn changed(rule: &Rule, body: &[u8]) -> Result<Rule, ApiError> {
         name: rule.name.clone(),
         way: rule.way,
         probability: change.toxicity.map_or(Ok(rule.probability), probability)?,
-        per: Per::Connection,
-        fault: fault(rule.fault.kind(), Some(&rule.fault), &change.attributes)?,
+        per: rule.per,
+        fault: with(rule.fault, &change.attributes)?,
         fired: AtomicU64::new(rule.fired.load(Ordering::Relaxed)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::Per;
+
+    #[test]
+    fn what_a_change_does_not_name_stays_though_it_cannot_be_shown() {
+        let half = Duration::from_micros(500);
+        for fault in [
+            Fault::Bandwidth { rate: 500 },
+            Fault::Timeout { timeout: half },
+            Fault::Latency {
+                latency: half,
+                jitter: half,
+            },
+        ] {
+            let mut rule = Rule::new("it", Way::Both, fault);
+            rule.per = Per::Chunk;
+            let changed = changed(&rule, b"{\"toxicity\": 0.5}").expect("it is a change");
+            assert_eq!(
+                (changed.fault, changed.per, changed.probability),
+                (fault, Per::Chunk, 0.5)
+            );
+        }
+        let rule = Rule::new("it", Way::Both, Fault::Bandwidth { rate: 500 });
+        let changed = changed(&rule, b"{\"attributes\": {\"rate\": 2}}").expect("it is a change");
+        assert_eq!(changed.fault, Fault::Bandwidth { rate: 2000 });
+    }
 }

@@ -2,6 +2,8 @@
 
 /// The longest line of a chunked body (a size with its extensions, a trailer), in bytes.
 const LINE_MAX: usize = 8 * 1024;
+/// The most trailers of a chunked body, in bytes.
+const TRAILERS_MAX: usize = 64 * 1024;
 
 /// A body that is being read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub(crate) struct Chunked {
     at: At,
     /// The start of a line that is not complete.
     line: Vec<u8>,
+    /// Bytes of its trailers so far.
+    trailers: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,7 @@ impl Body {
         Body::Chunked(Chunked {
             at: At::Size,
             line: Vec::new(),
+            trailers: 0,
         })
     }
 
@@ -109,6 +114,12 @@ impl Chunked {
 
     fn line_is_complete(&mut self) -> Result<(), BodyError> {
         let line = std::mem::take(&mut self.line);
+        if self.at == At::Trailer {
+            self.trailers += line.len();
+            if self.trailers > TRAILERS_MAX {
+                return Err(BodyError);
+            }
+        }
         let text = std::str::from_utf8(&line)
             .map_err(|_| BodyError)?
             .trim_end_matches(['\r', '\n']);

@@ -3,7 +3,7 @@
 use super::body::Body;
 use std::ops::Range;
 
-/// The longest head, in bytes.
+/// What a head must be shorter than, in bytes.
 pub(crate) const HEAD_MAX: usize = 64 * 1024;
 /// The most fields of a head.
 const FIELDS_MAX: usize = 256;
@@ -11,7 +11,7 @@ const FIELDS_MAX: usize = 256;
 /// Why bytes are no head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
-    #[error("its head is longer than {HEAD_MAX} bytes or has more than {FIELDS_MAX} fields")]
+    #[error("its head is not shorter than {HEAD_MAX} bytes or has more than {FIELDS_MAX} fields")]
     TooLarge,
     #[error("its first line is no HTTP/1 line")]
     FirstLine,
@@ -33,13 +33,14 @@ impl Head {
     /// The head at the start of `bytes`; nothing yet when its end is not there.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Head>, HeadError> {
         let Some(end) = end_of(bytes) else {
-            return if bytes.len() > HEAD_MAX {
+            // A reader that holds so many bytes reads no more.
+            return if bytes.len() >= HEAD_MAX {
                 Err(HeadError::TooLarge)
             } else {
                 Ok(None)
             };
         };
-        if end > HEAD_MAX {
+        if end >= HEAD_MAX {
             return Err(HeadError::TooLarge);
         }
         let raw = bytes[..end].to_vec();

@@ -43,6 +43,11 @@ fn what_is_no_head_is_refused_and_what_is_not_all_there_is_waited_for() {
     assert_eq!(Head::parse(b"GET / HTTP/1.1\r\nHost: a\r\n"), Ok(None));
     let endless = format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(70_000));
     assert_eq!(Head::parse(endless.as_bytes()), Err(HeadError::TooLarge));
+    // A reader that holds no more than so much would wait for ever.
+    assert_eq!(
+        Head::parse(&endless.as_bytes()[..crate::stream::HELD_MAX]),
+        Err(HeadError::TooLarge)
+    );
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(300));
     assert_eq!(Head::parse(many.as_bytes()), Err(HeadError::TooLarge));
 }
@@ -82,6 +87,9 @@ fn a_chunked_body_ends_where_it_ends() {
     }
     let endless = vec![b'1'; 9000];
     assert!(Body::chunked().take(&endless, &mut |_| ()).is_err());
+    let trailers = format!("0\r\n{}", "x: y\r\n".repeat(20_000));
+    let read = Body::chunked().take(trailers.as_bytes(), &mut |_| ());
+    assert!(read.is_err(), "trailers have an end");
 }
 
 #[test]

@@ -35,8 +35,10 @@ impl Answer {
         self.fields.push((name.to_owned(), value.to_owned()));
     }
 
-    /// As bytes.
-    pub(super) fn written(&self, keeps: bool) -> Vec<u8> {
+    /// Head and body as bytes. Some answers have no body: a client would read one as the next answer.
+    pub(super) fn written(&self, keeps: bool, method: &str) -> (Vec<u8>, &[u8]) {
+        let tells_length = !matches!(self.status, 204 | 304);
+        let has_body = tells_length && method != "HEAD";
         let mut text = format!(
             "HTTP/1.1 {} {}\r\n",
             self.status,
@@ -45,13 +47,16 @@ impl Answer {
         for (name, value) in &self.fields {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
-        text.push_str(&format!("content-length: {}\r\n", self.body.len()));
+        if tells_length {
+            text.push_str(&format!("content-length: {}\r\n", self.body.len()));
+        }
         text.push_str(if keeps {
             "\r\n"
         } else {
             "connection: close\r\n\r\n"
         });
-        [text.into_bytes(), self.body.clone()].concat()
+        let body = if has_body { self.body.as_slice() } else { &[] };
+        (text.into_bytes(), body)
     }
 }
 

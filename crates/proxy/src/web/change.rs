@@ -50,8 +50,8 @@ pub(super) struct Events {
     splitter: Splitter,
     tokens: u64,
     count: u64,
-    /// A token that comes after the next event.
-    late: Option<Vec<u8>>,
+    /// A token that comes after the next event, its place, and the rule that says so.
+    late: Option<(Vec<u8>, u64, Arc<WebRule>)>,
     /// The first token's text (for repetition).
     first: Option<String>,
     /// When the next comment leaves, and how often one does.
@@ -133,9 +133,7 @@ impl Events {
         if self.over || self.beats.is_some() {
             return;
         }
-        if let Some(late) = self.late.take() {
-            writer.content(&late);
-        }
+        self.in_time(writer);
         let rest = self.splitter.rest();
         writer.content(&rest);
         writer.end();
@@ -169,7 +167,7 @@ impl Events {
                 self.fire(&rule, place, unit, writer);
             }
         }
-        self.write(turn, writer);
+        self.write(turn, is_token, writer);
     }
 
     /// Counts every firing, and tells the first of a rule in this answer.
@@ -188,13 +186,21 @@ impl Events {
         writer.fired(rule, place, unit);
     }
 
-    fn write(&mut self, turn: Turn, writer: &mut Writer<'_>) {
-        let reorders = self.rules.iter().any(|rule| {
+    fn write(&mut self, turn: Turn, is_token: bool, writer: &mut Writer<'_>) {
+        let times = if turn.gone {
+            0
+        } else {
+            1 + usize::from(turn.twice)
+        };
+        if times == 0 {
+            return;
+        }
+        let reorders = self.rules.iter().find(|rule| {
             let here = matches!(rule.fault, WebFault::LlmReorder { at } if at == self.tokens);
-            here && self.late.is_none() && Event::read(self.api, &turn.bytes).kind == Kind::Token
+            here && self.late.is_none() && is_token
         });
-        if reorders {
-            self.late = Some(turn.bytes);
+        if let Some(rule) = reorders {
+            self.late = Some((turn.bytes.repeat(times), self.tokens, rule.clone()));
             return;
         }
         let bytewise = self.rules.iter().any(|rule| {
@@ -205,18 +211,21 @@ impl Events {
                 }
             )
         });
-        let times = if turn.gone {
-            0
-        } else {
-            1 + usize::from(turn.twice)
-        };
         for _ in 0..times {
             match bytewise {
                 true => turn.bytes.iter().for_each(|byte| writer.content(&[*byte])),
                 false => writer.content(&turn.bytes),
             }
         }
-        if let Some(late) = self.late.take() {
+        if let Some((late, place, rule)) = self.late.take() {
+            writer.content(&late);
+            self.fire(&rule, place, "tokens", writer);
+        }
+    }
+
+    /// Nothing follows that the late token could come after.
+    fn in_time(&mut self, writer: &mut Writer<'_>) {
+        if let Some((late, ..)) = self.late.take() {
             writer.content(&late);
         }
     }
@@ -254,6 +263,7 @@ impl Events {
         if !is_token || self.tokens != after + 1 {
             return false;
         }
+        self.in_time(writer);
         if let WebFault::LlmError { .. } = rule.fault {
             let (name, value) = error::event(self.api);
             writer.content(&sse::written(name, &value.to_string()));
@@ -270,7 +280,6 @@ impl Events {
         match &rule.fault {
             WebFault::LlmDrop { at } if here(*at) => turn.gone = true,
             WebFault::LlmDuplicate { at } if here(*at) => turn.twice = true,
-            WebFault::LlmReorder { at } if here(*at) => {}
             WebFault::LlmMalformed { at, how } if here(*at) => {
                 turn.bytes = damaged(event, &turn.bytes, *how)
             }

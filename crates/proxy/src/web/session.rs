@@ -123,7 +123,9 @@ impl Web {
                         return self.refuse(400, now, ends);
                     };
                     raw.extend(self.inbox.drain(..count));
-                    if !body.is_done() && content.len() <= MATCHED_MAX {
+                    // Framing counts too: it may have no end, and no content.
+                    let fits = content.len() <= MATCHED_MAX && raw.len() <= 2 * MATCHED_MAX;
+                    if !body.is_done() && fits {
                         self.asking = Asking::Matching {
                             head,
                             body,
@@ -132,7 +134,7 @@ impl Web {
                         };
                         return;
                     }
-                    let all = (content.len() <= MATCHED_MAX).then_some(content);
+                    let all = (fits && body.is_done()).then_some(content);
                     if all.is_none() {
                         ends.record(What::Unmatched {
                             because: "the request's body is longer than 1 MiB".into(),
@@ -232,61 +234,84 @@ impl Web {
         };
         let place = self.key.request + 1;
         let id = format!("req_squall_{}_{place}", self.key.connection);
+        self.key.request += 1;
+        // The first rule that decides the outcome does; what does not act then is not told.
         let mut ours = None;
         for rule in rules {
             match &rule.fault {
-                WebFault::HttpDelay { delay, jitter } => {
-                    self.timeline
-                        .delay(now, self.key.time(&rule.name, 0, *delay, *jitter));
-                    fired(ends, &rule, place, "requests");
-                }
-                WebFault::HttpReset {} => {
-                    fired(ends, &rule, place, "requests");
-                    return ends.reset();
-                }
-                WebFault::HttpHang {} => {
-                    fired(ends, &rule, place, "requests");
-                    self.timeline.stop();
-                    self.hung_by = Some(rule);
-                    self.answering = Answering::Ours;
-                    self.asking = Asking::Body {
-                        body,
-                        forwards: false,
-                    };
-                    self.key.request += 1;
-                    return;
-                }
-                WebFault::HttpStatus { .. } if ours.is_none() => {
-                    ours = answer::of_status(&rule.fault, api, &id);
-                    fired(ends, &rule, place, "requests");
+                WebFault::HttpReset {} | WebFault::HttpHang {} | WebFault::HttpStatus { .. }
+                    if ours.is_none() =>
+                {
+                    ours = Some((rule, None));
                 }
                 WebFault::HttpRateLimit { .. } if ours.is_none() => {
                     let Some(limited) = answer::limited(&rule, api, now) else {
                         continue;
                     };
-                    if limited.wait.is_some() {
-                        let mut refusal = Answer::error(api, 429, &id);
-                        refusal.fields.extend(limited.fields);
-                        ours = Some(refusal);
-                        fired(ends, &rule, place, "requests");
-                    } else {
-                        self.exchange.fields.extend(limited.fields);
+                    match limited.wait {
+                        Some(_) => ours = Some((rule, Some(limited.fields))),
+                        None => self.exchange.fields.extend(limited.fields),
                     }
                 }
                 _ => self.exchange.rules.push(rule),
             }
         }
-        self.key.request += 1;
-        match ours {
+        let Some((rule, refused)) = ours else {
+            return self.forward(head, body, raw, ends);
+        };
+        fired(ends, &rule, place, "requests");
+        let answer = match (&rule.fault, refused) {
+            (WebFault::HttpReset {}, _) => return ends.reset(),
+            (_, Some(fields)) => {
+                let mut refusal = Answer::error(api, 429, &id);
+                refusal.fields.extend(fields);
+                Some(refusal)
+            }
+            (fault, None) => answer::of_status(fault, api, &id),
+        };
+        match answer {
             Some(answer) => self.answer(&answer, body, now, ends),
-            None => self.forward(head, body, raw, ends),
+            None => self.hang(rule, body),
+        }
+    }
+
+    /// No answer comes while the rule is set.
+    fn hang(&mut self, rule: Arc<WebRule>, body: Body) {
+        self.timeline.stop();
+        self.hung_by = Some(rule);
+        self.answering = Answering::Ours;
+        self.asking = Asking::Body {
+            body,
+            forwards: false,
+        };
+    }
+
+    /// The answer begins now: later, where a rule says so.
+    fn delayed(&mut self, now: Nanos, ends: &mut Ends) {
+        for rule in &self.exchange.rules {
+            if let WebFault::HttpDelay { delay, jitter } = &rule.fault {
+                let by = self.answered_key().time(&rule.name, 0, *delay, *jitter);
+                self.timeline.delay(now, by);
+                fired(ends, rule, self.key.request, "requests");
+            }
+        }
+    }
+
+    /// The key of the request that is being answered.
+    fn answered_key(&self) -> Key {
+        Key {
+            request: self.key.request - 1,
+            ..self.key
         }
     }
 
     /// Answers in place of the service.
     fn answer(&mut self, answer: &Answer, body: Body, now: Nanos, ends: &mut Ends) {
         let keeps = self.exchange.keeps;
-        self.slowly(&answer.written(keeps), now, ends);
+        self.delayed(now, ends);
+        let (head, content) = answer.written(keeps, &self.exchange.method);
+        self.slowly(&head, now, ends);
+        self.timeline.bytes(content, now, ends);
         self.asking = Asking::Body {
             body,
             forwards: false,
@@ -334,7 +359,9 @@ impl Web {
             because: "the client sent what is no HTTP/1 request".into(),
         });
         let answer = Answer::error(Api::Other, status, "none");
-        self.timeline.bytes(&answer.written(false), now, ends);
+        let (head, content) = answer.written(false, "");
+        self.timeline.bytes(&head, now, ends);
+        self.timeline.bytes(content, now, ends);
         self.timeline.close(now, ends);
         self.answering = Answering::Ours;
         self.asking = Asking::Done;
@@ -383,6 +410,7 @@ impl Web {
                             let because = format!("the service's answer passes as it is: {error}");
                             ends.record(What::Unmatched { because });
                             self.tunnel = true;
+                            self.delayed(now, ends);
                             return self.timeline.bytes(&known, now, ends);
                         }
                     }
@@ -412,6 +440,7 @@ impl Web {
             self.answering = Answering::Head(Vec::new());
             return;
         }
+        self.delayed(now, ends);
         let body = match head.response_body(&self.exchange.method) {
             Ok(body) if status != 101 && self.exchange.method != "CONNECT" => body,
             _ => {
@@ -438,9 +467,6 @@ impl Web {
             other => other,
         };
         if body.is_done() {
-            if let Change::Whole { body: raw, .. } = &change {
-                self.slowly(raw, now, ends);
-            }
             return self.exchange_over(keeps, now, ends);
         }
         self.answering = Answering::Body {
@@ -484,10 +510,7 @@ impl Web {
             .get("content-type")
             .unwrap_or_default()
             .to_ascii_lowercase();
-        let key = Key {
-            request: self.key.request - 1,
-            ..self.key
-        };
+        let key = self.answered_key();
         match () {
             () if kind.starts_with("text/event-stream") => {
                 Change::Events(Box::new(Events::new(self.exchange.api, key, reading)))
@@ -526,29 +549,57 @@ impl Web {
                     without.push("content-type");
                     added.push(("content-type", value.clone()));
                 }
-                WebFault::HttpContentLength { by } => {
-                    let told = head
-                        .get("content-length")
-                        .and_then(|value| value.parse::<i64>().ok());
-                    let Some(told) = told else { continue };
-                    without.push("content-length");
-                    added.push((
-                        "content-length",
-                        told.saturating_add(*by).max(0).to_string(),
-                    ));
-                }
                 _ => continue,
             }
             fired(ends, rule, self.key.request, "requests");
         }
-        if without.is_empty() {
-            return head.raw().to_vec();
+        let raw = match without.is_empty() {
+            true => head.raw().to_vec(),
+            false => {
+                let added: Vec<(&str, &str)> = added
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str()))
+                    .collect();
+                head.with(&without, &added)
+            }
+        };
+        match change {
+            // The true length is needed to read it. The lie comes last.
+            Change::Whole { .. } => raw,
+            _ => self.lying(raw, ends),
         }
-        let added: Vec<(&str, &str)> = added
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        head.with(&without, &added)
+    }
+
+    /// The head with another length, where a rule says so and the head tells one.
+    fn lying(&self, raw: Vec<u8>, ends: &Ends) -> Vec<u8> {
+        let mut raw = raw;
+        for rule in &self.exchange.rules {
+            let WebFault::HttpContentLength { by } = rule.fault else {
+                continue;
+            };
+            let Ok(Some(head)) = Head::parse(&raw) else {
+                continue;
+            };
+            let told = head.get("content-length");
+            let Some(told) = told.and_then(|value| value.parse::<i64>().ok()) else {
+                continue;
+            };
+            let length = told.saturating_add(by).max(0).to_string();
+            raw = head.with(&["content-length"], &[("content-length", &length)]);
+            fired(ends, rule, self.key.request, "requests");
+        }
+        raw
+    }
+
+    /// Sends an answer that was collected, as far as it came and as it came.
+    fn collected(&mut self, raw: &[u8], now: Nanos, ends: &mut Ends) {
+        let length = match Head::parse(raw) {
+            Ok(Some(head)) => head.raw().len(),
+            _ => 0,
+        };
+        let head = self.lying(raw[..length].to_vec(), ends);
+        self.slowly(&head, now, ends);
+        self.timeline.bytes(&raw[length..], now, ends);
     }
 
     /// Sends a head, byte by byte where a rule says so.
@@ -609,7 +660,10 @@ impl Web {
         };
         let Ok(count) = taken else {
             // It is not chunked as it says: the client shall see that too.
-            writer.timeline.bytes(bytes, now, writer.ends);
+            if let Change::Whole { body: whole, .. } = &change {
+                self.collected(whole, now, ends);
+            }
+            self.timeline.bytes(bytes, now, ends);
             self.tunnel = true;
             return &[];
         };
@@ -661,7 +715,7 @@ impl Web {
                         because: because.into(),
                     });
                     let whole = std::mem::take(whole);
-                    self.timeline.bytes(&whole, now, ends);
+                    self.collected(&whole, now, ends);
                     change = Change::None;
                 }
             }
@@ -690,7 +744,7 @@ impl Web {
         ends: &mut Ends,
     ) {
         let Ok(Some(head)) = Head::parse(&raw) else {
-            return self.timeline.bytes(&raw, now, ends);
+            return self.collected(&raw, now, ends);
         };
         let mut content = Vec::new();
         let framing = head.response_body(&self.exchange.method);
@@ -702,7 +756,7 @@ impl Web {
             _ => Vec::new(),
         };
         if acted.is_empty() {
-            return self.timeline.bytes(&raw, now, ends);
+            return self.collected(&raw, now, ends);
         }
         for rule in acted {
             fired(ends, &rule, self.key.request, "requests");
@@ -712,6 +766,7 @@ impl Web {
             &["content-length", "transfer-encoding"],
             &[("content-length", &length)],
         );
+        let head = self.lying(head, ends);
         self.slowly(&head, now, ends);
         self.timeline.bytes(&content, now, ends);
     }
@@ -772,7 +827,7 @@ impl Session for Web {
             ..
         } = &self.answering
         {
-            self.timeline.bytes(&body.clone(), now, ends);
+            self.collected(&body.clone(), now, ends);
         }
         if let Answering::Head(known) = &self.answering {
             self.timeline.bytes(&known.clone(), now, ends);

@@ -545,13 +545,18 @@ fn tokens_are_dropped_doubled_and_put_in_another_order() {
     assert_eq!(order(WebFault::LlmDuplicate { at: 2 }), "abbcd");
     assert_eq!(order(WebFault::LlmReorder { at: 2 }), "acbd");
     assert_eq!(order(WebFault::LlmReorder { at: 4 }), "abcd");
-    // Nothing follows that it could come after.
+    // Nothing follows that it could come after: nothing is another, and nothing is told.
     let mut last = with(WebFault::LlmReorder { at: 1 });
     last.chat(true);
     last.server(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n");
     last.server(token("a").as_bytes());
     last.web.ended(Side::Server, 1, &mut last.ends);
     assert_eq!(texts(&content(last.ends.client.drain())), ["a"]);
+    assert_eq!(last.fired(), 0);
+    let both = [WebFault::LlmReorder { at: 2 }, WebFault::LlmDrop { at: 2 }];
+    let mut both = talk(both.map(|fault| WebRule::new("it", fault)).into());
+    assert_eq!(texts(&both.streamed(&["a", "b", "c"])), ["a", "c"]);
+    assert_eq!(both.fired(), 1);
 }
 
 #[test]
@@ -770,4 +775,140 @@ fn a_body_that_ends_with_its_connection_ends_the_client_s_too() {
     talk.web.ended(Side::Server, 1, &mut talk.ends);
     assert!(talk.got().ends_with("all"));
     assert!(talk.ends.client.is_finishing());
+}
+
+fn status(code: u16) -> WebFault {
+    WebFault::HttpStatus {
+        code,
+        retry_after: None,
+        headers: Default::default(),
+        body: None,
+    }
+}
+
+fn delay(by: u64) -> WebFault {
+    WebFault::HttpDelay {
+        delay: ms(by),
+        jitter: None,
+    }
+}
+
+#[test]
+fn a_delay_comes_on_top_of_the_service_s_own_time() {
+    let mut talk = with(delay(10));
+    talk.client(b"GET / HTTP/1.1\r\n\r\n");
+    talk.now = 50 * MS;
+    assert_eq!(talk.fired(), 0, "it has not acted yet");
+    talk.server(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na");
+    assert_eq!(
+        (talk.got(), talk.web.due(), talk.fired()),
+        (String::new(), 60 * MS, 1)
+    );
+    talk.at(60 * MS);
+    assert!(talk.got().ends_with("a"));
+}
+
+#[test]
+fn only_rules_that_act_are_told() {
+    let outcome = |faults: [WebFault; 2]| {
+        let rules = faults.map(|fault| WebRule::new(fault.name(), fault));
+        let mut talk = talk(rules.into());
+        talk.client(b"GET / HTTP/1.1\r\n\r\n");
+        let rules = talk.ends.proxy.web_rules();
+        let fired = |rule: &Arc<WebRule>| rule.fired.load(std::sync::atomic::Ordering::Relaxed);
+        let told: Vec<u64> = rules.iter().map(fired).collect();
+        (told, talk.got().chars().take(12).collect::<String>())
+    };
+    assert_eq!(
+        outcome([status(500), WebFault::HttpHang {}]),
+        (vec![1, 0], "HTTP/1.1 500".into())
+    );
+    assert_eq!(
+        outcome([WebFault::HttpHang {}, status(500)]),
+        (vec![1, 0], String::new())
+    );
+    assert_eq!(
+        outcome([delay(5), WebFault::HttpReset {}]),
+        (vec![0, 1], String::new())
+    );
+}
+
+#[test]
+fn our_own_answer_has_no_body_where_none_may_be() {
+    for (method, code, ends) in [
+        ("HEAD", 500, "content-length: 3\r\n\r\n"),
+        ("GET", 204, "application/json\r\n\r\n"),
+        ("GET", 304, "application/json\r\n\r\n"),
+        ("GET", 500, "content-length: 3\r\n\r\nabc"),
+    ] {
+        let fault = WebFault::HttpStatus {
+            code,
+            retry_after: None,
+            headers: [("content-type".to_owned(), "application/json".to_owned())].into(),
+            body: Some("abc".into()),
+        };
+        let mut talk = with(fault);
+        talk.client(format!("{method} / HTTP/1.1\r\n\r\n").as_bytes());
+        let answer = talk.got();
+        assert!(answer.ends_with(ends), "{method} {code}: {answer:?}");
+        assert_eq!(answer.contains("abc"), ends.ends_with("abc"), "{answer:?}");
+        assert_eq!(answer.contains("content-length"), code == 500, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_lie_about_the_length_leaves_the_other_rules_their_say() {
+    for by in [-3, 7] {
+        let faults = [
+            WebFault::HttpContentLength { by },
+            WebFault::LlmModel {
+                value: "another".into(),
+            },
+        ];
+        let rules = faults.map(|fault| WebRule::new(fault.name(), fault));
+        let mut talk = talk(rules.into());
+        talk.chat(false);
+        talk.server(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 13\r\n\r\n{\"model\":\"x\"}");
+        let body = "{\"model\":\"another\"}";
+        let length = body.len() as i64 + by;
+        let end = format!("content-length: {length}\r\n\r\n{body}");
+        let answer = talk.got();
+        assert!(answer.ends_with(&end), "{answer:?}");
+        assert_eq!(talk.fired(), 2);
+    }
+}
+
+#[test]
+fn a_malformed_whole_answer_keeps_its_head() {
+    let mut talk = with(WebFault::LlmModel {
+        value: "another".into(),
+    });
+    talk.chat(false);
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n";
+    talk.server(head.as_bytes());
+    talk.server(b"zz\r\n");
+    assert_eq!(talk.got(), format!("{head}zz\r\n"));
+}
+
+#[test]
+fn framing_without_end_is_not_collected_for_matching() {
+    for line in [
+        "x: y\r\n",
+        "1;zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz\r\na\r\n",
+    ] {
+        let mut rule = WebRule::new("it", WebFault::HttpReset {});
+        rule.when.model = Some("*".into());
+        let mut talk = talk(vec![rule]);
+        talk.client(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n");
+        if line.starts_with('x') {
+            talk.client(b"0\r\n");
+        }
+        let part = line.repeat(1000);
+        let mut sent = 0;
+        while talk.asked().is_empty() && talk.ends.fate == Fate::Lives {
+            talk.client(part.as_bytes());
+            sent += part.len();
+            assert!(sent < 3 << 20, "it is still being collected");
+        }
+    }
 }
