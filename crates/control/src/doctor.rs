@@ -3,8 +3,9 @@
 use squall_faults::kind::HostFacts;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const UNIT: &str = "squall-recover.service";
@@ -209,6 +210,7 @@ fn answer(command: &mut Command, within: Duration) -> Result<Option<String>, Lat
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn();
     let Ok(mut child) = child else {
         return Ok(None);
@@ -220,20 +222,46 @@ fn answer(command: &mut Command, within: Duration) -> Result<Option<String>, Lat
                 std::thread::park_timeout(Duration::from_millis(5));
             }
             Ok(Some(status)) => {
-                // What it started may hold its output open: no more is read than a version takes.
+                // What it started may hold its output open: no more is read than a version takes, and for no longer.
                 let mut text = [0u8; 64];
-                let read = child.stdout.map(|mut out| out.read(&mut text));
-                let text = &text[..read.and_then(Result::ok).unwrap_or(0)];
+                let Some(mut out) = child.stdout.take() else {
+                    return Ok(None);
+                };
+                if !readable(&out, deadline) {
+                    end_group(&child);
+                    return Err(Late);
+                }
+                let length = out.read(&mut text).unwrap_or(0);
+                let text = &text[..length];
                 let line = String::from_utf8_lossy(text).trim().to_owned();
                 return Ok((status.success() && !line.is_empty()).then_some(line));
             }
             _ => {
                 // One that has just ended is what is wanted.
-                child.kill().ok();
+                end_group(&child);
                 child.wait().ok();
                 return Err(Late);
             }
         }
+    }
+}
+
+/// Whether there is something to read, or the end, before the deadline.
+fn readable(out: &std::process::ChildStdout, deadline: Instant) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout = Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
+        tv_nsec: i64::from(left.subsec_nanos()),
+    };
+    poll(&mut [PollFd::new(out, PollFlags::IN)], Some(&timeout)).is_ok_and(|ready| ready > 0)
+}
+
+/// Ends a program that leads a group of its own, and what it has started.
+fn end_group(child: &Child) {
+    let leader = i32::try_from(child.id()).ok();
+    if let Some(leader) = leader.and_then(rustix::process::Pid::from_raw) {
+        rustix::process::kill_process_group(leader, rustix::process::Signal::KILL).ok();
     }
 }
 
@@ -371,6 +399,26 @@ mod tests {
         assert!(late.is_err() && begun.elapsed() < Duration::from_secs(60));
         let said = answer(Command::new("echo").arg("3.11.2"), Duration::from_secs(60));
         assert_eq!(said.ok().flatten().as_deref(), Some("3.11.2"));
+        // Its child holds the pipe; one of them says its pid elsewhere, to be looked at.
+        let scratch = Scratch::new("doctor-group");
+        let pid = scratch.path().join("pid");
+        let script = format!("sleep 60 & echo $! > {}", pid.display());
+        let begun = Instant::now();
+        let late = answer(
+            Command::new("sh").args(["-c", &script]),
+            Duration::from_secs(2),
+        );
+        assert!(late.is_err() && begun.elapsed() < Duration::from_secs(30));
+        let pid = std::fs::read_to_string(pid).unwrap_or_default();
+        let stat = format!("/proc/{}/stat", pid.trim());
+        let is_alive = || {
+            std::fs::read_to_string(&stat)
+                .is_ok_and(|stat| !stat.contains(") Z ") && stat.contains("(sleep)"))
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while is_alive() {
+            assert!(Instant::now() < deadline, "{pid} goes on");
+        }
         assert!(matches!(
             answer(&mut Command::new("/no/such/python"), PYTHON),
             Ok(None)

@@ -4,7 +4,8 @@ use rustix::fs::{Access, access};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a hierarchy is for. Those that only count or limit (memory, pids, …) are never left: a limit that was set holds for us too.
+/// What a hierarchy is for. Those of version 1 that only count or limit (memory, pids, …) are never left: a limit that was set holds for us too.
+/// In version 2 limits and membership are one: whoever leaves the caller's cgroup leaves its memory.max and pids.max.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Version 2: everything.

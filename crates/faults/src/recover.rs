@@ -169,7 +169,7 @@ pub fn recover_run(run_dir: &Path, force: bool) -> Result<Recovered, RecoverErro
     let outcomes = undo_all(&journal, "its holders are gone");
     let controller_lives = controller_lives(run_dir);
     if !controller_lives {
-        probes::end_left(&run).map_err(|source| RecoverError::Io {
+        probes::end_left(&run, probes::WITHIN).map_err(|source| RecoverError::Io {
             action: "end the probes of",
             path: run_dir.to_owned(),
             source,

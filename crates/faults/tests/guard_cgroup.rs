@@ -1,11 +1,6 @@
 //! The guard is in a cgroup of its own, nobody else is, and nothing of it outlives the run.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "helpers of tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod run;
 
@@ -61,7 +56,7 @@ fn guarded() -> Option<(Run, String)> {
                 .iter()
                 .any(|root| Path::new(&format!("/sys/fs/cgroup{root}/cgroup.procs")).exists());
             assert!(!(root && any), "root has no cgroup for the guard");
-            eprintln!("SKIPPED: this user may make no cgroup beside its own");
+            run::skip::skip("this user may make no cgroup beside its own");
             run.hang_up();
             run.ends_with_nothing_left();
             None

@@ -22,7 +22,7 @@ struct Namespace {
 impl Namespace {
     fn new() -> Option<Namespace> {
         if !rustix::process::geteuid().is_root() {
-            writeln("SKIPPED: network namespaces need root");
+            run::skip::skip("network namespaces need root");
             return None;
         }
         let mut keeper = Command::new("unshare")

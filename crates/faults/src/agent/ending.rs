@@ -23,6 +23,9 @@ const UNDOING_MS: u64 = 60_000;
 /// How long the last words may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
+/// How long a lost controller's probes may keep this process from telling the guard that it lives: well below what the guard takes for silence.
+const CLEARING: Duration = Duration::from_millis(500);
+
 /// Where the end stands.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -132,7 +135,7 @@ impl<L: Injectable> Agent<L> {
     fn clear_after_controller(&mut self) {
         if self.controller_lost {
             // What cannot be ended now is found by the next command.
-            crate::recover::probes::end_left(&self.options.run).unwrap_or_default();
+            crate::recover::probes::end_left(&self.options.run, CLEARING).unwrap_or_default();
         }
     }
 

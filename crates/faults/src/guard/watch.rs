@@ -10,7 +10,7 @@ use crate::agent::procs;
 use crate::journal::Journal;
 use crate::journal::record::Writer;
 use crate::lease::{Lease, LeaseFile};
-use crate::recover::probes::end_left;
+use crate::recover::probes::{WITHIN, end_left};
 use crate::sys::spawn::{self, Launch, Started};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use squall_model::id::InjectionId;
@@ -367,7 +367,7 @@ impl Guard {
         let undone = rescue::undo(self.journal, because);
         self.children.kill_all();
         if self.controller_lost
-            && let Err(error) = end_left(&self.options.run)
+            && let Err(error) = end_left(&self.options.run, WITHIN)
         {
             say(&format!("a probe's command may be left, because {error}"));
         }

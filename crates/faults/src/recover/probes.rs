@@ -7,12 +7,13 @@ use squall_model::id::RunId;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How long the killing may take. What hangs in the kernel is left to the sweep.
-const WITHIN: Duration = Duration::from_secs(2);
+/// How long the killing may take where nobody waits for it.
+pub(crate) const WITHIN: Duration = Duration::from_secs(2);
 
-/// Ends every process that carries the mark of a probe of this run, again and again until a look finds none. Call it when the controller is lost.
-pub(crate) fn end_left(run: &RunId) -> io::Result<()> {
-    let deadline = Instant::now() + WITHIN;
+/// Ends every process that carries the mark of a probe of this run, again and again until a look finds none or the time is over. What hangs in
+/// the kernel is left to the sweep. Call it when the controller is lost.
+pub(crate) fn end_left(run: &RunId, within: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + within;
     let marked = |pid: u32| {
         process::variable(pid, PROBE).is_some_and(|mark| {
             mark.strip_prefix(&run.0)

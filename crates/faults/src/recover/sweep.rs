@@ -288,24 +288,21 @@ fn sweep_tables(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<
 
 /// Hook sockets that nobody listens at any more: an agent was killed, and its run's folder is gone or was never undone.
 fn sweep_sockets(runs: &Runs, found: &mut Vec<Found>) -> io::Result<()> {
-    for (run, path) in place::abandoned()? {
-        let folder = runs.folders.get(&run).cloned();
-        let fate = if folder
-            .as_ref()
+    let live = |run: &str| {
+        runs.folders
+            .get(run)
             .is_some_and(|folder| runs.held.contains(folder))
-        {
-            Fate::Live
-        } else {
-            place::remove_left(&run)?;
-            Fate::Removed
-        };
+    };
+    for (run, path) in place::abandoned(live)? {
+        let folder = runs.folders.get(&run).cloned();
+        place::remove_left(&run)?;
         found.push(Found {
             what: format!("the hook's socket {}", path.display()),
             undo: Undo::Nothing {
                 act: "a name that leads to nobody".to_owned(),
             },
             run: folder,
-            fate,
+            fate: Fate::Removed,
         });
     }
     Ok(())

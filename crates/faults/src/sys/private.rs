@@ -21,32 +21,24 @@ pub(super) fn enter() -> io::Result<()> {
         }
         Ok(result)
     };
-    // SAFETY: no memory is shared by these calls but the constant strings and the request on this stack.
-    unsafe {
-        checked(libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS))?;
-        checked(libc::mount(
-            std::ptr::null(),
-            c"/".as_ptr(),
-            std::ptr::null(),
-            libc::MS_REC | libc::MS_SLAVE,
-            std::ptr::null(),
-        ))?;
-        let socket = checked(libc::socket(
-            libc::AF_INET,
-            libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
-            0,
-        ))?;
-        let mut request = std::mem::zeroed::<libc::ifreq>();
-        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-            *to = libc::c_char::from_ne_bytes([*from]);
-        }
-        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-        let up = checked(libc::ioctl(
-            socket,
-            libc::SIOCSIFFLAGS as _,
-            &raw const request,
-        ));
-        libc::close(socket);
-        up.map(drop)
+    // SAFETY: takes flags only.
+    checked(unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) })?;
+    let (none, root) = (std::ptr::null(), c"/".as_ptr());
+    let flags = libc::MS_REC | libc::MS_SLAVE;
+    // SAFETY: the one string is constant and ends with a zero; the others may be null where only the propagation changes.
+    checked(unsafe { libc::mount(std::ptr::null(), root, std::ptr::null(), flags, none) })?;
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: takes numbers only.
+    let socket = checked(unsafe { libc::socket(libc::AF_INET, kind, 0) })?;
+    // SAFETY: numbers and bytes, for which zero is a value.
+    let mut request = unsafe { std::mem::zeroed::<libc::ifreq>() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = libc::c_char::from_ne_bytes([*from]);
     }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request lives on this stack for the whole call, and is of the type that this call reads.
+    let up = checked(unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &raw const request) });
+    // SAFETY: the descriptor was made above and is nobody else's.
+    unsafe { libc::close(socket) };
+    up.map(drop)
 }
