@@ -10,6 +10,9 @@ pub struct HostFacts {
     pub root: bool,
     /// CAP_NET_ADMIN is effective.
     pub net_admin: bool,
+    /// CAP_NET_RAW is effective.
+    #[serde(default)]
+    pub net_raw: bool,
     /// CAP_SYS_ADMIN is effective.
     pub sys_admin: bool,
     /// CAP_KILL is effective.
@@ -41,6 +44,7 @@ impl HostFacts {
         HostFacts {
             root: rustix::process::geteuid().is_root(),
             net_admin: effective.contains(CapabilitySet::NET_ADMIN),
+            net_raw: effective.contains(CapabilitySet::NET_RAW),
             sys_admin: effective.contains(CapabilitySet::SYS_ADMIN),
             kill: effective.contains(CapabilitySet::KILL),
             cgroup: cgroup_layout(

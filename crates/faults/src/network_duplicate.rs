@@ -50,7 +50,28 @@ queue_fault!(NetworkDuplicate);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::Fault;
+    use crate::fault::{Fault, Target};
+    use crate::kind::HostFacts;
+
+    #[test]
+    fn without_raw_sockets_it_is_refused_before_anything_is_touched() {
+        let fault: NetworkDuplicate =
+            serde_json::from_str(r#"{"duplicates": "1%", "ports": [80]}"#).unwrap();
+        let facts = HostFacts {
+            net_admin: true,
+            nftables: true,
+            ..HostFacts::default()
+        };
+        let raw = |facts| {
+            let unmet = fault.unmet(&Target::Host, facts);
+            unmet.iter().any(|one| one.what.contains("CAP_NET_RAW"))
+        };
+        assert!(raw(&facts));
+        assert!(!raw(&HostFacts {
+            net_raw: true,
+            ..facts.clone()
+        }));
+    }
 
     #[test]
     fn no_duplicates_are_no_fault() {

@@ -5,7 +5,7 @@ use crate::kind::HostFacts;
 use crate::network::{Network, Peer};
 use crate::packet::ssh::{self, Session};
 use crate::packet::traffic::{Direction, Traffic, found, place};
-use crate::packet::{problem, said, tcp, unmet_rights};
+use crate::packet::{problem, said, tcp, unmet_raw, unmet_rights};
 use crate::sys::diag;
 use crate::sys::namespace::Namespace;
 use crate::sys::raw::Sender;
@@ -14,11 +14,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_model::event::{Observation, Presence};
 use squall_model::syntax::{Class, ConfigProblem, KindInfo};
+use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// The most connections at once.
-const CONNECTIONS_MAX: u32 = 1000;
+/// The most connections at once: their names must fit into one record of the journal.
+const CONNECTIONS_MAX: u32 = 500;
 /// How long a connection may take to be gone.
 const GONE: Duration = Duration::from_secs(1);
 /// Begins what is recorded of an injection.
@@ -34,7 +35,7 @@ pub struct NetworkReset {
     /// TCP ports, at most 64, at either end of a connection. Every port unless said; then `peers` must be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
-    /// The most connections that one injection resets, 1 to 1000. 1 unless said.
+    /// The most connections that one injection resets, 1 to 500. 1 unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<u32>,
 }
@@ -54,7 +55,9 @@ impl FaultKind for NetworkReset {
 
 impl Fault for NetworkReset {
     fn unmet(&self, target: &Target, facts: &HostFacts) -> Vec<Unmet> {
-        unmet_rights(target, facts)
+        let mut unmet = unmet_rights(target, facts);
+        unmet.extend(unmet_raw(facts));
+        unmet
     }
 
     fn mechanism(&self, _: &HostFacts) -> String {
@@ -154,8 +157,8 @@ impl NetworkReset {
 
     /// The connections that are meant, each once though both its ends are here, in an order of their own.
     fn matching(&self, networks: &[Network]) -> io::Result<Vec<Session>> {
-        let spared = ssh::sessions()?;
-        let mut found: Vec<Session> = Vec::new();
+        let spared: BTreeSet<Session> = ssh::sessions()?.into_iter().collect();
+        let mut found: BTreeSet<Session> = BTreeSet::new();
         for (session, _) in ssh::connections()? {
             let ports = [session.local.port(), session.remote.port()];
             let meant = (self.ports.is_empty()
@@ -164,17 +167,20 @@ impl NetworkReset {
                     || networks
                         .iter()
                         .any(|network| network.holds(session.remote.ip())));
-            let turned = Session {
-                local: session.remote,
-                remote: session.local,
-            };
-            let known = found.contains(&turned) || spared.contains(&session);
+            let known = found.contains(&turned(&session)) || spared.contains(&session);
             if meant && !known {
-                found.push(session);
+                found.insert(session);
             }
         }
-        found.sort();
-        Ok(found)
+        Ok(found.into_iter().collect())
+    }
+}
+
+/// As its other end sees it.
+fn turned(session: &Session) -> Session {
+    Session {
+        local: session.remote,
+        remote: session.local,
     }
 }
 
@@ -211,15 +217,16 @@ fn connections(sessions: &[Session]) -> String {
     text.join(", ")
 }
 
-/// Those that are still established in the network namespace of this thread, after they had time to go.
+/// The ends of those that are still established in the network namespace of this thread, after they had time to go.
 fn left(sessions: &[Session]) -> io::Result<Vec<Session>> {
     let deadline = Instant::now() + GONE;
     loop {
         let there = ssh::connections()?;
+        let there: BTreeSet<Session> = there.into_iter().map(|(session, _)| session).collect();
         let left: Vec<Session> = sessions
             .iter()
-            .filter(|one| there.iter().any(|(session, _)| session == *one))
-            .copied()
+            .flat_map(|one| [*one, turned(one)])
+            .filter(|end| there.contains(end))
             .collect();
         if left.is_empty() || Instant::now() >= deadline {
             return Ok(left);
@@ -231,10 +238,8 @@ fn left(sessions: &[Session]) -> io::Result<Vec<Session>> {
 /// By packets; what does not answer is ended by the kernel.
 fn reset_all(sessions: &[Session], guess: u32) -> io::Result<()> {
     let sender = Sender::open()?;
-    for (session, turn) in sessions.iter().zip(0u32..) {
-        if !tcp::reset(session, guess.wrapping_add(turn), &sender)? {
-            diag::destroy(session.local, session.remote)?;
-        }
+    for session in tcp::reset(sessions, guess, &sender)? {
+        diag::destroy(session.local, session.remote)?;
     }
     for session in left(sessions)? {
         diag::destroy(session.local, session.remote)?;
@@ -260,6 +265,21 @@ mod tests {
         assert_eq!(recorded(&Undo::Nothing { act }), Some((7, sessions)));
         let act = "SIGKILL to process 1".to_owned();
         assert_eq!(recorded(&Undo::Nothing { act }), None);
+    }
+
+    #[test]
+    fn the_longest_record_fits_into_the_journal() {
+        let end = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
+        let session = Session {
+            local: end.parse().unwrap(),
+            remote: end.parse().unwrap(),
+        };
+        let act = record(u64::MAX, &[session; CONNECTIONS_MAX as usize]);
+        assert!(
+            act.len() + 4096 < crate::journal::codec::RECORD_MAX,
+            "{}",
+            act.len()
+        );
     }
 
     #[test]

@@ -65,9 +65,20 @@ pub(crate) fn unmet_rights(target: &Target, facts: &HostFacts) -> Vec<Unmet> {
     unmet
 }
 
+/// What is missing to make packets of our own.
+pub(crate) fn unmet_raw(facts: &HostFacts) -> Option<Unmet> {
+    (!facts.net_raw).then(|| Unmet {
+        what: "CAP_NET_RAW in the network namespace".to_owned(),
+        remedy: "run as root".to_owned(),
+    })
+}
+
 /// What the host lacks for a queue.
-pub(crate) fn unmet(target: &Target, facts: &HostFacts) -> Vec<Unmet> {
+pub(crate) fn unmet(target: &Target, facts: &HostFacts, treatment: &Treatment) -> Vec<Unmet> {
     let mut unmet = unmet_rules(target, facts);
+    if matches!(treatment, Treatment::Duplicate { .. }) {
+        unmet.extend(unmet_raw(facts));
+    }
     if facts.packet_queue.is_none() {
         unmet.push(Unmet {
             what: "netfilter queues: nfnetlink_queue with the nftables expression `queue` or the xtables target NFQUEUE"
@@ -122,7 +133,10 @@ pub(crate) fn inject(
         path: counts.clone(),
     };
     host.change(tally, "make the file of counts", &mut || {
-        std::fs::File::create(&counts).map(drop)
+        // Its room on the disk is taken before any packet waits.
+        let file = std::fs::File::create(&counts)?;
+        Counts::default().write(&file)?;
+        file.sync_all()
     })?;
     let undo = Undo::DeleteTable {
         family: "inet".to_owned(),
@@ -285,7 +299,7 @@ macro_rules! queue_fault {
                 target: &$crate::fault::Target,
                 facts: &$crate::kind::HostFacts,
             ) -> Vec<$crate::fault::Unmet> {
-                $crate::packet::unmet(target, facts)
+                $crate::packet::unmet(target, facts, &self.treatment())
             }
             fn mechanism(&self, facts: &$crate::kind::HostFacts) -> String {
                 $crate::packet::mechanism(facts)

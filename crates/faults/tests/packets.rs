@@ -214,6 +214,36 @@ fn with_everybody_killed_packets_pass_and_the_next_command_removes_the_table() {
 }
 
 #[test]
+fn packets_that_a_stopped_server_had_no_room_for_are_counted() {
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    let (mut run, from, _to) = holding(&namespace);
+    let pid = server(&run);
+    signal(pid, "STOP");
+    until("its stop", || (state(pid) == Some('T')).then_some(()));
+    // More than its socket has room for.
+    for _ in 0..200_000 {
+        from.send(b"waits").unwrap();
+    }
+    signal(pid, "CONT");
+    let counts = std::fs::read_dir(run.folder.join("backups")).unwrap();
+    let counts = counts.flatten().next().unwrap().path().join("counts");
+    until("that the overflow is counted", || {
+        from.send(b"later").unwrap();
+        let read = squall_faults::packet::counts::Counts::read(&counts).ok()?;
+        (read.overflowed > 0).then_some(())
+    });
+    let injection = run.event("landed")["injection"].clone();
+    run.send(json!({"undo": {"injection": injection}}));
+    let undone = run.event("undone");
+    let counted = counted(&undone);
+    assert!(counted.contains("did not fit into the queue"), "{counted}");
+    run.hang_up();
+    run.ends_with_nothing_left();
+}
+
+#[test]
 fn a_chance_lands_when_it_has_hit_a_packet_and_not_before() {
     let Some(namespace) = Namespace::new() else {
         return;

@@ -26,9 +26,9 @@ pub struct Counts {
     pub reordered: u64,
     /// Treatments that failed: the packet went on as it was.
     pub failed: u64,
-    /// That the kernel threw away while they waited.
+    /// That the kernel threw away while they waited, at the least: a verdict on many at once misses once.
     pub flushed: u64,
-    /// That did not fit into the queue and went on untreated.
+    /// That did not fit into the queue and went on untreated, as far as a later packet showed it.
     pub overflowed: u64,
     /// Passed after they had waited for their time.
     pub held: u64,
@@ -113,7 +113,10 @@ impl Counts {
             (self.altered, "changed"),
             (self.reordered, "overtaken"),
             (self.failed, "could not be treated"),
-            (self.flushed, "thrown away by the kernel while they waited"),
+            (
+                self.flushed,
+                "or more thrown away by the kernel while they waited",
+            ),
         ];
         for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
             text.push_str(&format!(", {count} {what}"));
@@ -135,7 +138,7 @@ impl Counts {
             text.push_str(", none treated");
         }
         text.push_str(&match self.overflowed {
-            0 => ", the queue never overflowed".to_owned(),
+            0 => ", no overflow was seen".to_owned(),
             count => format!(", {count} did not fit into the queue and passed untreated"),
         });
         text
@@ -164,7 +167,7 @@ mod tests {
         assert_eq!(Counts::read(&path).unwrap(), counts);
         assert_eq!(
             counts.words_for_people(true),
-            "10 packets received, 6 passed, 1 dropped, 3 lost with their server, 6 held for 10.000 ms on average and 11.000 ms at most, the queue never overflowed"
+            "10 packets received, 6 passed, 1 dropped, 3 lost with their server, 6 held for 10.000 ms on average and 11.000 ms at most, no overflow was seen"
         );
         assert!(counts.words_for_people(false).contains("3 wait"));
         assert_eq!(counts.treated(), 1 + 6 + 3);

@@ -21,10 +21,14 @@ use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-/// How many packets may wait at first; more as they are needed.
-const LENGTH: u32 = 32_768;
-/// The most that may wait. Each keeps its bytes in the kernel.
-const LENGTH_MAX: u32 = 1 << 20;
+/// The most packets that may wait.
+const PACKETS_MAX: u32 = 1 << 20;
+/// The most bytes that may wait, in the kernel's memory, with what it keeps beside each packet.
+const BYTES_MAX: u64 = 1 << 30;
+/// What the kernel keeps beside each packet, in bytes.
+const BESIDE: u64 = 1024;
+/// A packet whose length is not told counts as the longest.
+const LONGEST: u32 = 64 << 10;
 
 /// What the server is told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,10 +64,10 @@ pub(crate) fn serve(config: serde_json::Value, child: &Child) -> Result<(), Stri
 /// Packets that wait.
 #[derive(Debug)]
 enum Waiting {
-    /// They leave as they came: when each is due, when it came, its number.
-    InOrder(VecDeque<(u64, u64, u32)>),
+    /// They leave as they came: when each is due, when it came, its number, its bytes.
+    InOrder(VecDeque<(u64, u64, u32, u64)>),
     /// The next that is due leaves.
-    ByTime(BinaryHeap<Reverse<(u64, u32, u64)>>),
+    ByTime(BinaryHeap<Reverse<(u64, u32, u64, u64)>>),
 }
 
 /// A packet that waits for others to pass it.
@@ -74,6 +78,33 @@ struct Behind {
     until_ns: u64,
     packets: u32,
     passed: u32,
+    bytes: u64,
+}
+
+/// What waits, against what may.
+#[derive(Debug, Default)]
+struct Room {
+    packets: u32,
+    bytes: u64,
+}
+
+impl Room {
+    /// Takes one in and says its bytes. `None`: it does not fit.
+    fn take(&mut self, length: u32) -> Option<u64> {
+        let length = if length == 0 { LONGEST } else { length };
+        let bytes = u64::from(length) + BESIDE;
+        if self.packets >= PACKETS_MAX || self.bytes + bytes > BYTES_MAX {
+            return None;
+        }
+        self.packets += 1;
+        self.bytes += bytes;
+        Some(bytes)
+    }
+
+    fn give_back(&mut self, bytes: u64) {
+        self.packets = self.packets.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
 struct Server {
@@ -82,7 +113,7 @@ struct Server {
     sender: Option<Sender>,
     waiting: Waiting,
     behind: Vec<Behind>,
-    length: u32,
+    room: Room,
     last_id: Option<u32>,
     counts: Counts,
     written: Counts,
@@ -96,8 +127,7 @@ impl Server {
         // Without the right to it, it is as nice as others.
         rustix::process::nice(-20).map(drop).unwrap_or_default();
         let copy = match order.treatment {
-            Treatment::Delay { .. } => Copy::Nothing,
-            Treatment::Rate { .. } => Copy::Heads,
+            Treatment::Delay { .. } | Treatment::Rate { .. } => Copy::Heads,
             Treatment::Loss { .. } | Treatment::Bursts { .. } | Treatment::Reorder { .. } => {
                 Copy::Cut
             }
@@ -114,12 +144,12 @@ impl Server {
             Waiting::ByTime(BinaryHeap::new())
         };
         Ok(Server {
-            queue: Queue::bind(order.queue, copy, LENGTH)?,
+            queue: Queue::bind(order.queue, copy, u32::MAX)?,
             decider,
             sender,
             waiting,
             behind: Vec::new(),
-            length: LENGTH,
+            room: Room::default(),
             last_id: None,
             counts: Counts::default(),
             written: Counts::default(),
@@ -150,9 +180,8 @@ impl Server {
         let now = monotonic_ns();
         self.let_go(now, now)?;
         self.queue.settle()?;
-        self.lengthen()?;
-        if self.counts != self.written {
-            self.counts.write(&self.file)?;
+        // Counts that cannot be written now are written with the next: the packets that wait matter more.
+        if self.counts != self.written && self.counts.write(&self.file).is_ok() {
             self.written = self.counts;
         }
         Ok(count > 0)
@@ -175,19 +204,26 @@ impl Server {
                 } else {
                     decider.next(*now, packet.length)
                 };
-                came.push((packet.id, fate, copied(&packet, fate)));
+                came.push((packet.id, packet.length, fate, copied(&packet, fate)));
             }
         })?;
         // One that was thrown away was counted as passed when its verdict was given.
         self.counts.flushed += missed;
         self.counts.passed = self.counts.passed.saturating_sub(missed);
-        for (id, fate, bytes) in came {
-            self.take(id, fate, bytes, *now)?;
+        for (id, length, fate, bytes) in came {
+            self.take(id, length, fate, bytes, *now)?;
         }
         Ok(count)
     }
 
-    fn take(&mut self, id: u32, fate: Fate, bytes: Option<Vec<u8>>, now: u64) -> io::Result<()> {
+    fn take(
+        &mut self,
+        id: u32,
+        length: u32,
+        fate: Fate,
+        bytes: Option<Vec<u8>>,
+        now: u64,
+    ) -> io::Result<()> {
         let expected = self.last_id.map_or(id, |last| last.wrapping_add(1));
         self.counts.overflowed += u64::from(id.wrapping_sub(expected));
         self.last_id = Some(id);
@@ -198,17 +234,26 @@ impl Server {
                 self.queue.drop(id)?;
                 self.counts.dropped += 1;
             }
-            Fate::Hold { until_ns } => match &mut self.waiting {
-                Waiting::InOrder(waiting) => waiting.push_back((until_ns, now, id)),
-                Waiting::ByTime(waiting) => waiting.push(Reverse((until_ns, id, now))),
+            Fate::Hold { until_ns } => match (self.room.take(length), &mut self.waiting) {
+                (None, _) => self.overflow(id)?,
+                (Some(bytes), Waiting::InOrder(waiting)) => {
+                    waiting.push_back((until_ns, now, id, bytes));
+                }
+                (Some(bytes), Waiting::ByTime(waiting)) => {
+                    waiting.push(Reverse((until_ns, id, now, bytes)));
+                }
             },
             Fate::Behind { packets, until_ns } => {
+                let Some(bytes) = self.room.take(length) else {
+                    return self.overflow(id);
+                };
                 self.behind.push(Behind {
                     id,
                     came_ns: now,
                     until_ns,
                     packets,
                     passed: 0,
+                    bytes,
                 });
                 return Ok(());
             }
@@ -238,6 +283,11 @@ impl Server {
         Ok(())
     }
 
+    fn overflow(&mut self, id: u32) -> io::Result<()> {
+        self.counts.overflowed += 1;
+        self.pass(id, None)
+    }
+
     fn pass(&mut self, id: u32, bytes: Option<&[u8]>) -> io::Result<()> {
         self.queue.accept(id, bytes)?;
         self.counts.passed += 1;
@@ -259,6 +309,7 @@ impl Server {
         let due: Vec<Behind> = due;
         for one in due {
             self.queue.accept(one.id, None)?;
+            self.room.give_back(one.bytes);
             self.counts.passed += 1;
             self.counts.reordered += u64::from(one.passed > 0);
             self.held(now.saturating_sub(one.came_ns));
@@ -276,18 +327,18 @@ impl Server {
     fn let_go(&mut self, now: u64, until: u64) -> io::Result<()> {
         let mut last = None;
         loop {
-            let (id, came) = match &mut self.waiting {
+            let (id, came, bytes) = match &mut self.waiting {
                 Waiting::InOrder(waiting) => match waiting.front() {
-                    Some((due, came, id)) if *due <= until => {
-                        let found = (*id, *came);
+                    Some((due, came, id, bytes)) if *due <= until => {
+                        let found = (*id, *came, *bytes);
                         waiting.pop_front();
                         found
                     }
                     _ => break,
                 },
                 Waiting::ByTime(waiting) => match waiting.peek() {
-                    Some(Reverse((due, id, came))) if *due <= until => {
-                        let found = (*id, *came);
+                    Some(Reverse((due, id, came, bytes))) if *due <= until => {
+                        let found = (*id, *came, *bytes);
                         waiting.pop();
                         self.queue.accept(found.0, None)?;
                         found
@@ -296,6 +347,7 @@ impl Server {
                 },
             };
             self.counts.passed += 1;
+            self.room.give_back(bytes);
             self.held(now.saturating_sub(came));
             last = Some(id);
         }
@@ -313,16 +365,6 @@ impl Server {
         };
         let behind = self.behind.iter().map(|one| one.until_ns).min();
         first.into_iter().chain(behind).min()
-    }
-
-    /// Half full is too full: twice as many may wait from now on.
-    fn lengthen(&mut self) -> io::Result<()> {
-        let wait = u32::try_from(self.counts.waiting()).unwrap_or(u32::MAX);
-        if wait > self.length / 2 && self.length < LENGTH_MAX {
-            self.length = (self.length * 2).min(LENGTH_MAX);
-            self.queue.set_length(self.length)?;
-        }
-        Ok(())
     }
 
     /// Lets everything go on and takes nothing new.
@@ -371,4 +413,27 @@ fn wait(
     }
     // Nothing but its end ever comes over the input.
     Ok(polled[1..].iter().any(|one| !one.revents().is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_in_packets_and_in_bytes() {
+        let mut room = Room::default();
+        let fits = std::iter::from_fn(|| room.take(60_000)).count() as u64;
+        assert_eq!(fits, BYTES_MAX / (60_000 + BESIDE));
+        assert_eq!(
+            room.take(0),
+            None,
+            "of unknown length, it may be the longest"
+        );
+        room.give_back(60_000 + BESIDE);
+        assert!(room.take(60_000).is_some());
+        let mut room = Room::default();
+        assert_eq!(room.take(0), Some(u64::from(LONGEST) + BESIDE));
+        room.packets = PACKETS_MAX;
+        assert_eq!(room.take(1), None);
+    }
 }

@@ -6,6 +6,7 @@
 use super::alter;
 use super::ssh::Session;
 use crate::sys::raw::{Capture, Sender};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 const TCP: u8 = 6;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
-/// How long a socket may take to answer.
-const ANSWER: Duration = Duration::from_millis(200);
+/// How long all sockets together may take to answer.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// A segment without content.
 fn segment(from: SocketAddr, to: SocketAddr, seq: u32, ack: u32, flags: u8) -> Vec<u8> {
@@ -47,8 +48,8 @@ fn segment(from: SocketAddr, to: SocketAddr, seq: u32, ack: u32, flags: u8) -> V
     bytes
 }
 
-/// What a connection's own end has sent and waits for, from a packet it sent.
-fn numbers(bytes: &[u8], session: &Session) -> Option<(u32, u32)> {
+/// Whose packet it is, and what that end has sent and waits for.
+fn numbers(bytes: &[u8]) -> Option<(Session, u32, u32)> {
     let shape = alter::shape(bytes)?;
     let word = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let port = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
@@ -56,37 +57,55 @@ fn numbers(bytes: &[u8], session: &Session) -> Option<(u32, u32)> {
     let from = SocketAddr::new(shape.from, port(at)?);
     let to = SocketAddr::new(shape.to, port(at + 2)?);
     let flags = *bytes.get(at + 13)?;
-    let is_its = shape.protocol == TCP && from == session.local && to == session.remote;
-    if !is_its || flags & ACK == 0 || flags & RST != 0 {
+    if shape.protocol != TCP || flags & ACK == 0 || flags & RST != 0 {
         return None;
     }
-    let sent = (shape.end - shape.payload) as u32;
-    Some((word(at + 4)?.wrapping_add(sent), word(at + 8)?))
+    // Of a long packet only the beginning was seen; its header says how long it is.
+    let whole = match bytes.first()? >> 4 {
+        4 => usize::from(port(2)?),
+        _ => 40 + usize::from(port(4)?),
+    };
+    let sent = whole.checked_sub(shape.payload)? as u32;
+    let session = Session {
+        local: from,
+        remote: to,
+    };
+    Some((session, word(at + 4)?.wrapping_add(sent), word(at + 8)?))
 }
 
-/// Resets both ends of a connection, by packets that look like the other's. False: its socket did not answer.
+/// Resets both ends of connections, by packets that look like the other's. Those whose socket did not answer within a second in all.
 ///
 /// # Errors
-/// When packets cannot be seen or sent.
-pub fn reset(session: &Session, guess: u32, sender: &Sender) -> io::Result<bool> {
+/// When packets cannot be seen.
+pub fn reset(sessions: &[Session], guess: u32, sender: &Sender) -> io::Result<BTreeSet<Session>> {
     let capture = Capture::open()?;
-    let (local, remote) = (session.local, session.remote);
-    sender.send(&segment(remote, local, guess, guess, ACK))?;
+    let mut silent: BTreeSet<Session> = sessions.iter().copied().collect();
+    for (session, turn) in sessions.iter().zip(0u32..) {
+        let number = guess.wrapping_add(turn);
+        // One that cannot be sent gets no answer.
+        let challenge = segment(session.remote, session.local, number, number, ACK);
+        sender.send(&challenge).unwrap_or_default();
+    }
     let deadline = Instant::now() + ANSWER;
-    let mut found = None;
-    while found.is_none() {
+    while !silent.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
         let Some(bytes) = capture.next(left)? else {
-            return Ok(false);
+            break;
         };
-        found = numbers(&bytes, session);
+        let Some((session, sent, awaited)) = numbers(&bytes) else {
+            continue;
+        };
+        if !silent.contains(&session) {
+            continue;
+        }
+        let (local, remote) = (session.local, session.remote);
+        let here = sender.send(&segment(remote, local, awaited, sent, RST | ACK));
+        let there = sender.send(&segment(local, remote, sent, awaited, RST | ACK));
+        if here.and(there).is_ok() {
+            silent.remove(&session);
+        }
     }
-    let Some((sent, awaited)) = found else {
-        return Ok(false);
-    };
-    sender.send(&segment(remote, local, awaited, sent, RST | ACK))?;
-    sender.send(&segment(local, remote, sent, awaited, RST | ACK))?;
-    Ok(true)
+    Ok(silent)
 }
 
 #[cfg(test)]
@@ -107,12 +126,20 @@ mod tests {
             let shape = alter::shape(&bytes).unwrap();
             assert_eq!(shape.end, bytes.len());
             assert_eq!(alter::transport_sum(&bytes[shape.transport..], &shape), 0);
-            assert_eq!(numbers(&bytes, &session), Some((7, 9)));
-            // Another's, and a reset, say nothing.
-            let back = segment(session.remote, session.local, 7, 9, ACK);
-            assert_eq!(numbers(&back, &session), None);
+            assert_eq!(numbers(&bytes), Some((session, 7, 9)));
+            // A long one, of which only the beginning was captured.
+            let mut long = bytes.clone();
+            let (at, length) = if local.contains('[') {
+                (4, 20 + 5000u16)
+            } else {
+                (2, 40 + 5000u16)
+            };
+            long[at..at + 2].copy_from_slice(&length.to_be_bytes());
+            long.extend_from_slice(&[0; 2008]);
+            assert_eq!(numbers(&long), Some((session, 5007, 9)));
+            // A reset says nothing.
             let reset = segment(session.local, session.remote, 7, 9, RST | ACK);
-            assert_eq!(numbers(&reset, &session), None);
+            assert_eq!(numbers(&reset), None);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Netlink, by hand: messages, attributes, acknowledged batches and dumps of the netfilter family.
 
+use super::mmsg::set_option;
 use rustix::fd::OwnedFd;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, socket_with, sockopt,
@@ -24,6 +25,8 @@ const NFTABLES: u16 = 10;
 const HEADER: usize = 16;
 const NESTED: u16 = 0x8000;
 const TYPE_MASK: u16 = 0x3fff;
+/// The longest transaction, in bytes.
+const ROOM: i32 = 4 << 20;
 /// The kernel answers at once or never.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a dump is begun again when the tables change under it.
@@ -174,6 +177,8 @@ impl Netfilter {
             SocketFlags::CLOEXEC,
             Some(netlink::NETFILTER),
         )?;
+        // Without the right to more it is the system's limit.
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, ROOM).unwrap_or_default();
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
         Ok(Netfilter(socket))
     }

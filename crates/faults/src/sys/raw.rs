@@ -14,6 +14,9 @@ use std::time::Duration;
 /// The mark of packets that we made ourselves: no fault of ours acts on them.
 pub const OWN_MARK: u32 = 0x5153_7541;
 
+/// The room for packets that wait to be seen, in bytes.
+const ROOM: i32 = 8 << 20;
+
 /// Sends whole packets, from the IP header on, in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct Sender {
@@ -94,9 +97,10 @@ impl Capture {
         let protocol = RawProtocol::new(all).map(Protocol::from_raw);
         let kind = SocketType::DGRAM;
         let flags = SocketFlags::CLOEXEC;
-        socket_with(AddressFamily::PACKET, kind, flags, protocol)
-            .map(Capture)
-            .map_err(io::Error::from)
+        let socket = socket_with(AddressFamily::PACKET, kind, flags, protocol)?;
+        // Many may answer at once. Without the right to more it is the system's limit.
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, ROOM).unwrap_or_default();
+        Ok(Capture(socket))
     }
 
     /// The next packet, from its IP header on; at most the first 2 KiB. `None`: none came in time.

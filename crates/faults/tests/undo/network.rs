@@ -4,6 +4,9 @@ use crate::common::{Fixture, Sleeper};
 use squall_faults::fault::{Fault, Target};
 use squall_faults::kind::HostFacts;
 use squall_faults::network_partition::{Direction, NetworkPartition, Protocol};
+use squall_faults::packet::ssh::{SESSIONS_MAX, Session};
+use squall_faults::packet::traffic::Traffic;
+use squall_faults::sys::nftables::Part;
 use squall_faults::sys::{namespace, nftables};
 use squall_faults::undo::perform::undo_injection;
 use squall_faults::undo::{Undo, presence, revert};
@@ -259,6 +262,33 @@ fn the_longest_lists_fit_into_one_transaction() {
     });
     // And one each way that spares packets of our own.
     assert_eq!(counted.unwrap().rules, 2 * (1 + 64) + 4 * 64);
+}
+
+#[test]
+fn the_most_sessions_and_addresses_fit_into_one_transaction() {
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    let networks: Vec<_> = (0..256)
+        .map(|host| format!("fd00::{host:x}").parse().unwrap())
+        .collect();
+    let spared: Vec<Session> = (0..SESSIONS_MAX)
+        .map(|host| Session {
+            local: "[fd00::1]:22".parse().unwrap(),
+            remote: format!("[fd01::{host:x}]:40000").parse().unwrap(),
+        })
+        .collect();
+    let traffic = Traffic {
+        ports: (5000..5064).collect(),
+        ..Traffic::default()
+    };
+    let table = "squall_aaaaaaac";
+    let messages = traffic.table(table, &networks, &spared, &[Part::Drop]);
+    let counted = namespace::inside(Some(&namespace.path), || {
+        nftables::transact(&messages)?;
+        nftables::counted(nftables::INET, table)
+    });
+    assert_eq!(counted.unwrap().rules, 2 * (1 + 256 + 256) + 4 * 64);
 }
 
 #[test]
