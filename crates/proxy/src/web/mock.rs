@@ -257,7 +257,9 @@ impl Mocked {
             }
             ends.wants_server = false;
         }
-        if ends.server.is_finishing() || ends.client.is_finishing() || self.service.broken {
+        // A request whose end will not come has no answer.
+        let is_cut_off = ends.server.is_finishing() && self.service.reading.is_some();
+        if is_cut_off || ends.client.is_finishing() || self.service.broken {
             ends.close();
         }
     }
