@@ -157,6 +157,7 @@ impl Service {
         let all = nanos(self.pace.token).saturating_mul(reply.tokens.saturating_sub(1));
         let answer = match &value {
             Some(value) => json_answer(200, value),
+            None if api == Api::OpenAiEmbeddings => error_answer(api, 400),
             None => error_answer(api, 404),
         };
         let due = if api == Api::OpenAiEmbeddings {

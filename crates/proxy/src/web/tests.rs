@@ -743,6 +743,9 @@ fn what_is_no_http_is_refused_on_one_side_and_passes_on_the_other() {
     let mut bad = talk(Vec::new());
     bad.client(b"hello\r\n\r\n");
     assert!(bad.got().starts_with("HTTP/1.1 400 ") && bad.ends.fate == Fate::Closes);
+    let mut late = talk(Vec::new());
+    late.client(b"\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+    assert!(late.asked().starts_with("GET /"), "an empty line before it");
     let mut odd = talk(Vec::new());
     odd.client(b"GET / HTTP/1.1\r\n\r\n");
     odd.server(b"ICY 200 OK\r\n\r\nmusic");
