@@ -251,10 +251,19 @@ impl Reply {
     }
 }
 
-/// An embedding for each input: numbers from the text alone, of unit length, `size` of them. None without an input.
+/// The most inputs of a request for embeddings, as with OpenAI.
+const INPUTS_MAX: usize = 2048;
+
+/// An embedding for each input: numbers from the text alone, of unit length, `size` of them. None without an input, or
+/// with more than 2,048.
 pub fn embeddings(request: &Value, size: usize) -> Option<Value> {
     let texts: Vec<String> = match &request["input"] {
         Value::String(text) => vec![text.clone()],
+        // Tokens in place of words: one text.
+        Value::Array(all) if !all.is_empty() && all.iter().all(Value::is_number) => {
+            vec![request["input"].to_string()]
+        }
+        Value::Array(all) if all.len() > INPUTS_MAX => return None,
         Value::Array(all) => all
             .iter()
             .map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned))
@@ -379,6 +388,10 @@ mod tests {
             .map(|number| number.as_f64().unwrap().powi(2))
             .sum();
         assert!((length - 1.0).abs() < 1e-5, "{length}");
+        let many = |one: Value| embeddings(&json!({"input": vec![one; 2049]}), 8);
+        assert!(many(json!("")).is_none());
+        let tokens = many(json!(7)).unwrap();
+        assert_eq!(tokens["data"].as_array().unwrap().len(), 1);
         let coded = embeddings(&json!({"input": "a", "encoding_format": "base64"}), 8).unwrap();
         assert_eq!(coded["data"][0]["embedding"].as_str().unwrap().len(), 44);
     }

@@ -523,3 +523,36 @@ fn a_head_without_end_is_refused_when_no_more_of_it_is_read() {
     client.read_to_end(&mut answer).unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 400 "));
 }
+
+#[test]
+fn the_built_in_service_answers_a_client_that_only_stops_sending() {
+    let desk = desk_of("mock:first-token=20ms,token=2ms,tokens=8", 1);
+    for streams in [false, true] {
+        let body = format!("{{\"model\": \"m\", \"stream\": {streams}, \"messages\": []}}");
+        let mut client = desk.client();
+        let length = body.len();
+        write!(
+            client,
+            "POST /v1/chat/completions HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(
+            answer.contains("[DONE]") == streams && answer.contains("stop"),
+            "{answer}"
+        );
+    }
+    let mut client = desk.client();
+    client
+        .write_all(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 9\r\n\r\n{")
+        .unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(
+        client.read(&mut [0; 9]).unwrap(),
+        0,
+        "it never asked for anything"
+    );
+}

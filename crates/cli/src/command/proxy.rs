@@ -55,10 +55,9 @@ pub(crate) fn run(arguments: &arguments::Proxy) -> Outcome {
     let (failed, lost) = (proxies.has_failed(), proxies.recorder().lost());
     drop(proxies);
     for record in records.try_iter() {
-        log.as_mut()
-            .map_or(Ok(()), |log| log.record(&record))
-            .unwrap_or_else(|error| view.trouble(&error));
+        note(log.as_mut(), &record, &mut view);
     }
+    let lost = lost + log.as_ref().map_or(0, |log| log.unwritten);
     view.ended(&seen, lost);
     if let Some(log) = log {
         log.end(&seen, lost)
@@ -232,10 +231,7 @@ fn follow(
     while !stop.load(Ordering::Relaxed) && !proxies.has_failed() {
         match records.recv_timeout(TURN.saturating_sub(turn.elapsed())) {
             Ok(record) => {
-                if let Some(Err(error)) = log.as_mut().map(|log| log.record(&record)) {
-                    view.trouble(&error);
-                    log = None;
-                }
+                note(log.as_deref_mut(), &record, view);
                 if !matches!(record.what, What::Opened { .. } | What::Closed { .. }) {
                     view.record(&record);
                 }
@@ -246,16 +242,35 @@ fn follow(
         if turn.elapsed() >= TURN {
             turn = Instant::now();
             view.turn(&proxies.all());
-            if let Some(Err(error)) = log.as_mut().map(|log| log.0.flush()) {
+            // What cannot be written out yet stays in the buffer.
+            if let Some(log) = &mut log
+                && let Err(error) = log.out.flush()
+                && !std::mem::replace(&mut log.is_told, true)
+            {
                 view.trouble(&error);
-                log = None;
             }
         }
     }
 }
 
+/// Writes a record, or counts it, and tells the first trouble.
+fn note(log: Option<&mut Log>, record: &Record, view: &mut View) {
+    if let Some(log) = log
+        && let Err(error) = log.record(record)
+        && !std::mem::replace(&mut log.is_told, true)
+    {
+        view.trouble(&error);
+    }
+}
+
 /// The log: a head, records, and an end.
-struct Log(BufWriter<File>);
+struct Log<W: Write = File> {
+    out: BufWriter<W>,
+    /// Records that could not be written.
+    unwritten: u64,
+    /// Whether its first trouble was told.
+    is_told: bool,
+}
 
 impl Log {
     fn open(path: &Path, seed: u64) -> Result<Log, Failure> {
@@ -264,13 +279,13 @@ impl Log {
             .append(true)
             .mode(0o600)
             .open(path);
-        let mut log = open.map(|file| Log(BufWriter::new(file)));
+        let mut log = open.map(Log::new);
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let head = serde_json::json!({"version": "squall.proxy-log/1", "seed": seed, "unix_ns": since.as_nanos() as u64});
         if let Ok(log) = &mut log
-            && let Err(error) = log.line(&head).and_then(|()| log.0.flush())
+            && let Err(error) = log.line(&head).and_then(|()| log.out.flush())
         {
             return Err(unmet(
                 &format!("could not write {}", path.display()),
@@ -279,19 +294,78 @@ impl Log {
         }
         log.map_err(|error| unmet(&format!("could not open {}", path.display()), &error))
     }
+}
 
-    fn line(&mut self, value: &impl serde::Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.0, value)?;
-        self.0.write_all(b"\n")
+impl<W: Write> Log<W> {
+    fn new(out: W) -> Log<W> {
+        Log {
+            out: BufWriter::new(out),
+            unwritten: 0,
+            is_told: false,
+        }
     }
 
-    fn record(&mut self, record: &Record) -> io::Result<()> {
-        self.line(record)
+    /// A whole line at once: one that finds no room leaves no part of itself.
+    fn line(&mut self, value: &impl serde::Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        self.out.write_all(&line)
+    }
+
+    fn record(&mut self, record: &impl serde::Serialize) -> io::Result<()> {
+        let written = self.line(record);
+        self.unwritten += u64::from(written.is_err());
+        written
     }
 
     fn end(mut self, seen: &[squall_proxy::Seen], lost: u64) -> io::Result<()> {
         let rules: Vec<_> = seen.iter().flat_map(squall_proxy::Seen::told).collect();
         self.line(&serde_json::json!({"ended": {"rules": rules, "lost_records": lost}}))?;
-        self.0.flush()
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    /// A disk that may be full.
+    #[derive(Clone, Default)]
+    struct Disk(Rc<RefCell<(bool, Vec<u8>)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut disk = self.0.borrow_mut();
+            if disk.0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            disk.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_counted_in_the_end() {
+        let disk = Disk::default();
+        let mut log = Log::new(disk.clone());
+        for number in 0..3000 {
+            disk.0.borrow_mut().0 = (1000..2000).contains(&number);
+            log.record(&serde_json::json!({"number": number})).ok();
+        }
+        let unwritten = log.unwritten;
+        assert!((500..1000).contains(&unwritten), "{unwritten}");
+        log.end(&[], unwritten).expect("there is room again");
+        let text = String::from_utf8(disk.0.borrow().1.clone()).expect("it is text");
+        for line in text.lines() {
+            serde_json::from_str::<serde_json::Value>(line).expect("no line is torn");
+        }
+        assert_eq!(text.matches("number").count() as u64 + unwritten, 3000);
+        assert!(text.contains(&format!("\"lost_records\":{unwritten}")));
     }
 }

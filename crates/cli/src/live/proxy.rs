@@ -138,7 +138,7 @@ impl View {
     /// The log cannot be written any more.
     pub(crate) fn trouble(&mut self, error: &std::io::Error) {
         self.event(&format!(
-            "could not write the log, because {error}; records are lost from here on"
+            "could not write the log, because {error}; records that do not fit are lost and counted"
         ));
     }
 

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest body, in bytes.
 const BODY_MAX: u64 = 1024 * 1024;
@@ -148,15 +148,15 @@ fn accept(
 }
 
 fn converse(mut client: &TcpStream, served: &Served) -> io::Result<()> {
-    client.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
     client.set_nodelay(true)?;
     let mut buffer = Vec::new();
     loop {
-        let head = match read_head(client, &mut buffer)? {
+        let head = match read_head(client, &mut buffer, PATIENCE)? {
             Some(head) => head,
             None => return Ok(()),
         };
+        client.set_read_timeout(Some(PATIENCE))?;
         let method = head.method().to_owned();
         let outcome = permitted(&head, served).and_then(|()| {
             if head.names("expect", "100-continue") {
@@ -256,7 +256,13 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
-fn read_head(mut client: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<Head>> {
+/// One deadline for the whole head: whoever sends a byte now and then has not shown a token yet.
+fn read_head(
+    mut client: &TcpStream,
+    buffer: &mut Vec<u8>,
+    patience: Duration,
+) -> io::Result<Option<Head>> {
+    let until = Instant::now() + patience;
     loop {
         let parsed = Head::parse(buffer)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
@@ -264,6 +270,11 @@ fn read_head(mut client: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<
             buffer.drain(..head.raw().len());
             return Ok(Some(head));
         }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        client.set_read_timeout(Some(left))?;
         let mut piece = [0; 4096];
         match client.read(&mut piece)? {
             0 => return Ok(None),
@@ -296,5 +307,29 @@ fn read_body(
             0 => return Err(ApiError::bad_body("it ended too early")),
             count => buffer.extend_from_slice(&piece[..count]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_that_comes_byte_by_byte_has_one_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut slow = TcpStream::connect(listener.local_addr().expect("one")).expect("a client");
+        let (client, _) = listener.accept().expect("it came");
+        let (done, ended) = std::sync::mpsc::channel::<()>();
+        let sends = std::thread::spawn(move || {
+            let pause = Duration::from_millis(5);
+            while ended.recv_timeout(pause) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                slow.write_all(b"x").ok();
+            }
+        });
+        let since = Instant::now();
+        let read = read_head(&client, &mut Vec::new(), Duration::from_millis(100));
+        assert!(read.is_err() && since.elapsed() < Duration::from_secs(5));
+        drop(done);
+        sends.join().expect("it ends");
     }
 }

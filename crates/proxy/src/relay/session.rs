@@ -6,7 +6,8 @@ use crate::stream::{Nanos, Pipe, Rule, Sink, Way};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// One connection's state. Reads no clock and opens no socket.
+/// One connection's state. Opens no socket, and decides by the time it is given; only dates that are written out come
+/// from the wall clock.
 pub(crate) trait Session: Send {
     /// A client has connected.
     fn open(&mut self, now: Nanos, ends: &mut Ends);

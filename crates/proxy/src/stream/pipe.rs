@@ -204,9 +204,4 @@ impl Pipe {
         };
         stages.map(|(due, _)| due).fold(queued, Nanos::min)
     }
-
-    /// Bytes that have come in.
-    pub fn taken(&self) -> u64 {
-        self.taken
-    }
 }

@@ -185,40 +185,37 @@ impl Stage {
         }
     }
 
-    fn pace(&mut self, mut chunk: Chunk, rate: u64, out: &mut Vec<Chunk>) {
+    fn pace(&mut self, chunk: Chunk, rate: u64, out: &mut Vec<Chunk>) {
         let most = usize::try_from(rate / (1_000_000_000 / PIECE))
             .unwrap_or(usize::MAX)
             .max(1);
-        loop {
-            let rest = (chunk.bytes.len() > most).then(|| chunk.bytes.split_off(most));
-            let length = chunk.bytes.len() as u64;
+        let mut offset = chunk.offset;
+        for piece in chunk.bytes.chunks(most) {
+            let length = piece.len() as u64;
             let took = u128::from(length) * 1_000_000_000 / u128::from(rate);
             let took = Nanos::try_from(took).unwrap_or(NEVER);
-            let free = self.free_at.max(chunk.due);
-            self.free_at = free.saturating_add(took);
-            let next = (chunk.offset + length, chunk.due);
-            chunk.due = self.free_at;
+            self.free_at = self.free_at.max(chunk.due).saturating_add(took);
             self.fired = true;
-            out.push(chunk);
-            let Some(bytes) = rest else { return };
-            chunk = Chunk {
-                bytes,
-                offset: next.0,
-                due: next.1,
-            };
+            out.push(Chunk {
+                bytes: piece.to_vec(),
+                offset,
+                due: self.free_at,
+            });
+            offset += length;
         }
     }
 
     fn slice(
         &mut self,
-        mut chunk: Chunk,
+        chunk: Chunk,
         average: u64,
         variation: u64,
         delay: Nanos,
         out: &mut Vec<Chunk>,
     ) {
-        loop {
-            while self.piece.0 <= chunk.offset {
+        let (mut offset, mut rest) = (chunk.offset, chunk.bytes.as_slice());
+        while !rest.is_empty() {
+            while self.piece.0 <= offset {
                 let spread = variation.min(average - 1) as f64;
                 let size =
                     average as f64 + (self.unit(b"slice", self.piece.1) * 2.0 - 1.0) * spread;
@@ -227,21 +224,20 @@ impl Stage {
                     self.piece.1 + 1,
                 );
             }
-            let most = usize::try_from(self.piece.0 - chunk.offset).unwrap_or(usize::MAX);
-            let rest = (chunk.bytes.len() > most).then(|| chunk.bytes.split_off(most));
-            let next = (chunk.offset + chunk.bytes.len() as u64, chunk.due);
-            chunk.due = chunk.due.max(self.free_at);
-            if rest.is_some() || self.piece.0 == next.0 {
+            let most = usize::try_from(self.piece.0 - offset).unwrap_or(usize::MAX);
+            let (piece, left) = rest.split_at(most.min(rest.len()));
+            let due = chunk.due.max(self.free_at);
+            let end = offset + piece.len() as u64;
+            if self.piece.0 == end {
                 self.fired = true;
-                self.free_at = chunk.due.saturating_add(delay);
+                self.free_at = due.saturating_add(delay);
             }
-            out.push(chunk);
-            let Some(bytes) = rest else { return };
-            chunk = Chunk {
-                bytes,
-                offset: next.0,
-                due: next.1,
-            };
+            out.push(Chunk {
+                bytes: piece.to_vec(),
+                offset,
+                due,
+            });
+            (offset, rest) = (end, left);
         }
     }
 

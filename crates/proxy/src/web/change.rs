@@ -105,11 +105,14 @@ impl Events {
 
     /// Says what it has to say by itself.
     pub(super) fn poll(&mut self, writer: &mut Writer<'_>) {
-        while let Some((due, every)) = self.beats
+        if let Some((due, every)) = self.beats
             && due <= writer.now
         {
-            writer.content(b": keep-alive\n\n");
-            self.beats = Some((due + every.max(1_000_000), every));
+            // Missed beats are not made up for, and nothing heaps up before a client that does not read.
+            if writer.is_idle() {
+                writer.content(b": keep-alive\n\n");
+            }
+            self.beats = Some((writer.now.saturating_add(every.max(1_000_000)), every));
         }
     }
 

@@ -157,6 +157,7 @@ impl Service {
         let all = nanos(self.pace.token).saturating_mul(reply.tokens.saturating_sub(1));
         let answer = match &value {
             Some(value) => json_answer(200, value),
+            None if api == Api::OpenAiEmbeddings => error_answer(api, 400),
             None => error_answer(api, 404),
         };
         let due = if api == Api::OpenAiEmbeddings {
@@ -257,7 +258,9 @@ impl Mocked {
             }
             ends.wants_server = false;
         }
-        if ends.server.is_finishing() || ends.client.is_finishing() || self.service.broken {
+        // A request whose end will not come has no answer.
+        let is_cut_off = ends.server.is_finishing() && self.service.reading.is_some();
+        if is_cut_off || ends.client.is_finishing() || self.service.broken {
             ends.close();
         }
     }

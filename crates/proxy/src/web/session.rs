@@ -5,7 +5,7 @@
 use super::answer::{self, Answer};
 use super::change::{self, Change, Events, WHOLE_MAX};
 use super::matching::Key;
-use super::rule::{Cut, WebFault, WebRule};
+use super::rule::{Cut, Framing, WebFault, WebRule};
 use super::timeline::{Timeline, Writer, fired};
 use crate::http::{Body, Head};
 use crate::record::What;
@@ -16,6 +16,11 @@ use std::sync::Arc;
 
 /// The longest request body that decides whether a rule fits, in bytes.
 const MATCHED_MAX: usize = 1024 * 1024;
+
+/// The length of a chunk of one byte.
+const BYTE_CHUNK: usize = b"1\r\nx\r\n".len();
+/// The most pieces of a slow head.
+const PIECES_MAX: usize = 1024;
 
 /// Where in the client's request.
 enum Asking {
@@ -168,6 +173,10 @@ impl Web {
 
     /// Reads a head, if it is there.
     fn ask_head(&mut self, now: Nanos, ends: &mut Ends) -> bool {
+        // Some clients end a body with a line break that is not of it.
+        let lines = self.inbox.chunks(2).take_while(|line| line == b"\r\n");
+        let empty = 2 * lines.count();
+        self.inbox.drain(..empty);
         let head = match Head::parse(&self.inbox) {
             Ok(Some(head)) => head,
             Ok(None) => {
@@ -370,12 +379,13 @@ impl Web {
 
     /// The client is gone, or done.
     fn leave(&mut self, now: Nanos, ends: &mut Ends) {
+        let is_answering = matches!(self.answering, Answering::Head(_) | Answering::Body { .. });
         // Nothing will come from a service that was never asked.
-        let is_unasked = !ends.server.is_open()
-            && !ends.wants_server
-            && !matches!(self.answering, Answering::Head(_));
+        let is_unasked = !ends.server.is_open() && !ends.wants_server && !is_answering;
         match self.timeline.stands_still() || self.lives_on() {
             true => ends.close(),
+            // Its next request waits for its turn.
+            false if is_answering && !self.inbox.is_empty() => {}
             false if is_unasked => self.timeline.close(now, ends),
             false => ends.server.finish(),
         }
@@ -618,9 +628,11 @@ impl Web {
             return self.timeline.bytes(bytes, now, ends);
         };
         fired(ends, &rule, self.key.request, "requests");
-        for byte in bytes {
-            self.timeline.bytes(&[*byte], now, ends);
-            self.timeline.delay(now, over / bytes.len() as Nanos);
+        let pieces = bytes.chunks(bytes.len().div_ceil(PIECES_MAX).max(1));
+        let step = over / pieces.len().max(1) as Nanos;
+        for piece in pieces {
+            self.timeline.bytes(piece, now, ends);
+            self.timeline.delay(now, step);
         }
     }
 
@@ -771,6 +783,19 @@ impl Web {
         self.timeline.bytes(&content, now, ends);
     }
 
+    /// How many bytes one byte of the answer can become.
+    fn growth(&self) -> usize {
+        let bytewise = |rule: &Arc<WebRule>| {
+            let how = Framing::Bytewise;
+            rule.fault == WebFault::LlmFraming { how }
+        };
+        match self.exchange.rules.iter().any(bytewise) {
+            // A byte is a chunk of its own.
+            true => BYTE_CHUNK,
+            false => 1,
+        }
+    }
+
     fn exchange_over(&mut self, keeps: bool, now: Nanos, ends: &mut Ends) {
         self.answering = Answering::Nothing;
         if !keeps || !self.exchange.keeps {
@@ -849,6 +874,9 @@ impl Session for Web {
         if self.hung_by.as_ref().is_some_and(|rule| !is_set(rule)) {
             // Its answer was never asked for.
             ends.close();
+        } else if self.lives_on() && !self.exchange.rules.iter().all(is_set) {
+            // What was left out cannot be given back.
+            ends.close();
         } else if self.timeline.stands_still() && !self.exchange.rules.iter().all(is_set) {
             self.timeline.release(now, ends);
         }
@@ -888,6 +916,10 @@ impl Session for Web {
             Side::Client => self.inbox.len(),
             Side::Server => self.timeline.held(),
         };
-        HELD_MAX.saturating_sub(held).saturating_sub(waiting)
+        let left = HELD_MAX.saturating_sub(held).saturating_sub(waiting);
+        match side {
+            Side::Client => left,
+            Side::Server => left / self.growth(),
+        }
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::proxy::{Lasting, Proxy};
 use crate::record::Recorder;
 use crate::relay::{Ends, Fate, Session, Side};
-use crate::stream::{NEVER, Nanos};
+use crate::stream::{HELD_MAX, NEVER, Nanos};
 use serde_json::{Value, json};
 use squall_model::units::{Bytes, Span};
 use std::sync::Arc;
@@ -743,6 +743,9 @@ fn what_is_no_http_is_refused_on_one_side_and_passes_on_the_other() {
     let mut bad = talk(Vec::new());
     bad.client(b"hello\r\n\r\n");
     assert!(bad.got().starts_with("HTTP/1.1 400 ") && bad.ends.fate == Fate::Closes);
+    let mut late = talk(Vec::new());
+    late.client(b"\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+    assert!(late.asked().starts_with("GET /"), "an empty line before it");
     let mut odd = talk(Vec::new());
     odd.client(b"GET / HTTP/1.1\r\n\r\n");
     odd.server(b"ICY 200 OK\r\n\r\nmusic");
@@ -911,4 +914,90 @@ fn framing_without_end_is_not_collected_for_matching() {
             assert!(sent < 3 << 20, "it is still being collected");
         }
     }
+}
+
+#[test]
+fn comments_do_not_heap_up_and_end_with_their_rule() {
+    let mut talk = with(WebFault::LlmKeepAliveOnly { every: ms(1) });
+    talk.streamed(&["a"]);
+    // The process stood still: what it missed is missed.
+    talk.at(1000 * MS);
+    assert_eq!(
+        talk.ends.client.waiting(),
+        "e\r\n: keep-alive\n\n\r\n".len()
+    );
+    // The client does not read.
+    for turn in 1..100 {
+        talk.at((1000 + turn * 10) * MS);
+    }
+    assert_eq!(talk.got().matches("keep-alive").count(), 1);
+    assert_eq!(talk.web.due(), 1991 * MS);
+    talk.ends.proxy.set_rules(Vec::new(), Vec::new());
+    talk.web.changed(talk.now, &mut talk.ends);
+    assert_eq!(talk.ends.fate, Fate::Closes);
+}
+
+#[test]
+fn what_grows_on_its_way_is_bounded_too() {
+    let mut talk = with(WebFault::LlmFraming {
+        how: Framing::Bytewise,
+    });
+    talk.chat(true);
+    talk.server(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n");
+    let stream = token("xxxxxxxxxx").repeat(1000);
+    let mut rest = stream.as_bytes();
+    loop {
+        let room = talk.web.room(Side::Server, talk.ends.client.waiting());
+        if room == 0 {
+            break;
+        }
+        let (now, later) = rest.split_at(room);
+        talk.server(now);
+        rest = later;
+    }
+    let waiting = talk.ends.client.waiting();
+    assert!(waiting < HELD_MAX + 6 * 1024, "{waiting}");
+}
+
+#[test]
+fn a_slow_head_is_slow_alone_and_in_not_too_many_pieces() {
+    let slow = || WebRule::new("slow", WebFault::HttpSlowHeaders { over: ms(100) });
+    let mut ours = talk(vec![slow(), WebRule::new("it", status(500))]);
+    ours.client(b"GET / HTTP/1.1\r\n\r\n");
+    let head = ours.web.due();
+    assert!(head > 0 && head < 2 * MS, "{head}");
+    ours.at(99 * MS);
+    assert!(!ours.got().contains("error"));
+    ours.at(100 * MS);
+    assert!(ours.got().contains("error"));
+
+    let model = WebFault::LlmModel {
+        value: "other".into(),
+    };
+    let mut unchanged = talk(vec![slow(), WebRule::new("it", model)]);
+    unchanged.chat(false);
+    unchanged.server(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}",
+    );
+    assert_eq!(unchanged.got(), "H");
+    unchanged.at(101 * MS);
+    assert!(unchanged.got().ends_with("{}"));
+
+    let mut long = talk(vec![slow()]);
+    long.client(b"GET / HTTP/1.1\r\n\r\n");
+    let field = "y".repeat(60_000);
+    long.server(format!("HTTP/1.1 204 No\r\nx: {field}\r\n\r\n").as_bytes());
+    assert_eq!(long.got().len(), 59);
+}
+
+#[test]
+fn a_client_that_only_stops_sending_gets_all_its_answers() {
+    let mut talk = talk(Vec::new());
+    talk.client(&[post("/a", "1"), post("/b", "2")].concat());
+    talk.web.ended(Side::Client, 1, &mut talk.ends);
+    assert!(!talk.ends.server.is_finishing());
+    talk.server(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    assert!(talk.asked().ends_with("2"));
+    talk.server(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno");
+    assert!(talk.got().ends_with("no"));
 }

@@ -117,6 +117,11 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Whether nothing waits: neither for its time nor for the client.
+    pub(super) fn is_idle(&self) -> bool {
+        self.timeline.held() == 0 && self.ends.client.waiting() == 0
+    }
+
     /// Content, as one chunk where the body is chunked.
     pub(super) fn content(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
