@@ -79,18 +79,16 @@ fn ettr(training: &Training) -> Figure {
             it.ettr * 100.0,
             "%",
             num::percent(it.ettr),
-            format!("{}. {}", it.definition, beside(it)),
+            format!("{}; {}", it.definition, beside(it)),
         ),
         None => unmeasured(label, "%", "no completed steps, or no wall time"),
     }
 }
 
-/// What ETTR leaves out by its definition, and the figure that does not.
+/// What ETTR counts by its definition (as in ByteRobust, arXiv 2509.16293), and the figure that does not: [`crate::ettr`].
 fn beside(it: &Effectiveness) -> String {
     let goodput = it.goodput.map_or("not measured".into(), num::percent);
-    format!(
-        "Counted as in ByteRobust (arXiv 2509.16293): a stall inside a step is productive. Goodput, which does not count it, is {goodput}: steps in the final lineage × their median time ÷ the same wall time"
-    )
+    format!("a stall inside a step counts. Goodput, without such stalls: {goodput}")
 }
 
 fn slowest(recoveries: &[Recovery]) -> Figure {

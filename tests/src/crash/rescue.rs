@@ -8,6 +8,7 @@ use anyhow::{bail, ensure};
 use rustix::process::Signal;
 
 use super::cause::{Act, Who};
+use super::cell::Moment;
 use super::journal;
 use super::points::Point;
 use super::processes::{Ending, Own, is_alive, own, send};
@@ -25,7 +26,11 @@ impl Stage {
             self.cell.is_met_by_guard() && (kills(Who::Agent) || kills(Who::Guard));
         // Who may make no cgroup has no guard in one of its own.
         let guard_is_inside = self.cause.act == Act::KillCgroup && self.squall.is_nobody;
-        self.cause.removes_every_rescuer() || last_is_killed || guard_is_inside
+        // A clock may strike before the guard has stepped out of the caller's cgroup.
+        let guard_was_inside = self.cause.act == Act::KillCgroup
+            && matches!(self.cell.moment, Moment::Microseconds(_))
+            && own(&self.squall.program).is_empty();
+        self.cause.removes_every_rescuer() || last_is_killed || guard_is_inside || guard_was_inside
     }
 
     /// Waits until the rescue is over; where nobody is left to rescue, lets the next command do it.

@@ -77,9 +77,7 @@ fn a_stall_inside_a_step_is_in_ettr_and_not_in_the_goodput_beside_it() {
         .find(|it| it.label.contains("ETTR"))
         .unwrap();
     assert!(
-        figure
-            .definition
-            .contains("a stall inside a step is productive")
+        figure.definition.contains("a stall inside a step counts")
             && figure.definition.contains("Goodput")
     );
 }
