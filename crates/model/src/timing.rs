@@ -130,6 +130,15 @@ pub struct StepKeys {
 }
 
 impl StepKeys {
+    /// Whether it aims at a unit of training, or waits for the trainer to ask: a place that a quick job may reach before the method begins.
+    pub fn aims_at_training(&self) -> bool {
+        let at = self.at.as_ref();
+        let every = self.every.as_ref();
+        at.is_some_and(|at| at.step.is_some() || at.epoch.is_some())
+            || every.is_some_and(|every| every.steps.is_some() || every.epochs.is_some())
+            || self.on_request == Some(true)
+    }
+
     /// The keys as they are written in the file. A fault's own config may use none of them.
     pub const KEYS: &'static [&'static str] = &[
         "name",

@@ -5,6 +5,7 @@
 
 mod core;
 mod door;
+mod early;
 mod ending;
 mod guard_calls;
 pub mod hook;

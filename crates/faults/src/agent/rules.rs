@@ -48,6 +48,10 @@ pub(super) struct Armed<L> {
     pub(super) told: bool,
     /// The controller wants no more of it.
     pub(super) disarmed: bool,
+    /// It was armed. Before, it is only watched: see [`super::early`].
+    pub(super) begun: bool,
+    /// An occasion came before it was armed, and nobody could be held for it.
+    pub(super) missed: bool,
 }
 
 #[derive(Debug)]
@@ -101,6 +105,28 @@ impl<L: Injectable> Agent<L> {
     }
 
     fn try_arm(&mut self, rule: Rule) -> Result<(), (String, String)> {
+        if self.go_on(&rule)? {
+            return Ok(());
+        }
+        let (id, kind, name) = (rule.id, rule.kind.clone(), rule.keys.name.clone());
+        let rank = rule.target.rank;
+        let mut armed = self.read(rule)?;
+        self.check_phase(&armed.trigger, rank)?;
+        armed.begun = true;
+        let aim = armed.trigger.aim_text();
+        self.rules.armed.insert(id, armed);
+        self.event(Body::Armed {
+            rule: id,
+            kind,
+            name,
+            aim,
+        });
+        self.drive(id, None, |trigger| trigger.start(procs::boot_ns()));
+        Ok(())
+    }
+
+    /// What is to be armed, read and not yet armed.
+    pub(super) fn read(&self, rule: Rule) -> Result<Armed<L>, (String, String)> {
         let plain = |because: String| (because, String::new());
         let fault = L::parse(&rule.kind, rule.config)
             .map_err(|(path, reason)| plain(format!("{}.{path}: {reason}", rule.kind)))?;
@@ -113,8 +139,6 @@ impl<L: Injectable> Agent<L> {
             Trigger::new(self.shared.seed, rule.id, &rule.keys, rank, rule.last_epoch)
                 .map_err(plain)?;
         trigger.set_high_water(self.rules.high_step, self.rules.high_epoch);
-        self.check_phase(&trigger, rank)?;
-        let aim = trigger.aim_text();
         let plan = Plan {
             rule: rule.id,
             fault,
@@ -125,10 +149,10 @@ impl<L: Injectable> Agent<L> {
         let repeats = rule.keys.every.is_some()
             || rule.keys.mean_time_between.is_some()
             || rule.keys.on_request == Some(true);
-        let armed = Armed {
+        Ok(Armed {
             plan: Arc::new(plan),
             trigger,
-            name: rule.keys.name.clone(),
+            name: rule.keys.name,
             duration_ns: rule.keys.duration.map(|duration| duration.as_nanos()),
             requests_left: rule
                 .keys
@@ -140,20 +164,17 @@ impl<L: Injectable> Agent<L> {
             spent: None,
             told: false,
             disarmed: false,
-        };
-        self.rules.armed.insert(rule.id, armed);
-        self.event(Body::Armed {
-            rule: rule.id,
-            kind: rule.kind,
-            name: rule.keys.name,
-            aim,
-        });
-        self.drive(rule.id, None, |trigger| trigger.start(procs::boot_ns()));
-        Ok(())
+            begun: false,
+            missed: false,
+        })
     }
 
     /// A phase that no hook of the aimed rank can be held in is refused by name.
-    fn check_phase(&self, trigger: &Trigger, rank: Option<u32>) -> Result<(), (String, String)> {
+    pub(super) fn check_phase(
+        &self,
+        trigger: &Trigger,
+        rank: Option<u32>,
+    ) -> Result<(), (String, String)> {
         let (Some(phase), Some(hooks)) = (trigger.phase(), &self.hooks) else {
             return Ok(());
         };
@@ -215,6 +236,13 @@ impl<L: Injectable> Agent<L> {
         let hold = held
             .filter(|held| occasion.hold.as_ref() == Some(&held.id))
             .cloned();
+        if let Some(armed) = self.rules.armed.get_mut(&rule)
+            && !armed.begun
+            && hold.is_none()
+        {
+            armed.missed = true;
+            return;
+        }
         self.enqueue(rule, |plan| Job {
             plan,
             occasion: occasion.count,
@@ -249,7 +277,7 @@ impl<L: Injectable> Agent<L> {
         }
     }
 
-    fn next_job(&mut self, rule: RuleId) {
+    pub(super) fn next_job(&mut self, rule: RuleId) {
         if self.ending.is_some() {
             return;
         }
@@ -257,7 +285,7 @@ impl<L: Injectable> Agent<L> {
             .rules
             .armed
             .get_mut(&rule)
-            .filter(|armed| !armed.running)
+            .filter(|armed| armed.begun && !armed.running)
         else {
             return;
         };
