@@ -10,6 +10,7 @@ mod ending;
 mod guard_calls;
 pub mod hook;
 mod injection;
+mod lasting;
 mod orders;
 pub mod output;
 pub mod procs;

@@ -35,8 +35,8 @@ pub(super) struct Rules<L> {
 pub(super) struct Armed<L> {
     pub(super) plan: Arc<Plan<L>>,
     pub(super) trigger: Trigger,
-    name: Option<String>,
-    duration_ns: Option<u64>,
+    pub(super) name: Option<String>,
+    pub(super) duration_ns: Option<u64>,
     /// Occasions that a trainer itself may still ask for.
     pub(super) requests_left: u32,
     /// Ranks and epochs for which a trainer's own request was granted.
@@ -57,8 +57,8 @@ pub(super) struct Armed<L> {
 #[derive(Debug)]
 pub(super) struct Lasting {
     pub(super) rule: RuleId,
-    until_ns: Option<u64>,
-    undoing: bool,
+    pub(super) until_ns: Option<u64>,
+    pub(super) undoing: bool,
 }
 
 impl<L> Default for Rules<L> {
@@ -314,71 +314,6 @@ impl<L: Injectable> Agent<L> {
         }
         self.next_job(rule);
         self.tell_ended(rule);
-    }
-
-    /// A lasting injection has landed: its time runs.
-    pub(super) fn lasts(&mut self, rule: RuleId, injection: InjectionId, landed_ns: u64) {
-        let duration = self
-            .rules
-            .armed
-            .get(&rule)
-            .and_then(|armed| armed.duration_ns);
-        let until_ns = duration.map(|duration| landed_ns.saturating_add(duration));
-        self.rules.lasting.insert(
-            injection.clone(),
-            Lasting {
-                rule,
-                until_ns,
-                undoing: false,
-            },
-        );
-        if let Some(because) = self.rules.lost_early.remove(&injection) {
-            self.undo_one(&injection, &because);
-        }
-    }
-
-    /// Nothing of an injection is left; rules that wait for its end hear of it.
-    pub(super) fn over(&mut self, rule: RuleId, injection: &InjectionId) {
-        self.rules.lasting.remove(injection);
-        self.rules.lost_early.remove(injection);
-        let name = self
-            .rules
-            .armed
-            .get(&rule)
-            .and_then(|armed| armed.name.clone());
-        if let Some(name) = name {
-            let now = procs::boot_ns();
-            self.drive_all(|trigger| trigger.ended(&name, now));
-        }
-        self.tell_ended(rule);
-    }
-
-    /// Undoes one injection on a thread of its own.
-    pub(super) fn undo_one(&mut self, injection: &InjectionId, because: &str) {
-        if self.ending.is_some() {
-            return;
-        }
-        let Some(lasting) = self
-            .rules
-            .lasting
-            .get_mut(injection)
-            .filter(|lasting| !lasting.undoing)
-        else {
-            return;
-        };
-        let rule = lasting.rule;
-        let (shared, id, because) = (self.shared.clone(), injection.clone(), because.to_owned());
-        let started = std::thread::Builder::new().spawn(move || {
-            injection::undo(&id, &because, &shared);
-            shared.tell(super::shared::FromJob::Over {
-                rule,
-                injection: id,
-            });
-            shared.tell(super::shared::FromJob::Freed);
-        });
-        // Without a thread it is tried again at the next turn.
-        lasting.undoing = started.is_ok();
-        self.undos += usize::from(started.is_ok());
     }
 
     /// What is due now.
