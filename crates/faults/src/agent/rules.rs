@@ -1,11 +1,13 @@
 //! Armed rules: what their triggers decide becomes jobs, one at a time for each rule.
 
+use super::containers::{Follow, Watched};
 use super::core::Agent;
 use super::injection::{self, Job, Plan};
 use super::procs;
 use super::shared::Hold;
 use crate::fault::Injectable;
 use crate::protocol::Rule;
+use crate::sys::process::Process;
 use squall_model::event::Body;
 use squall_model::hook::FromAgent;
 use squall_model::id::{InjectionId, RuleId};
@@ -26,6 +28,8 @@ pub(super) struct Rules<L> {
     pub(super) lasting: BTreeMap<InjectionId, Lasting>,
     /// Injections whose served children ended before they were known to last, and how.
     pub(super) lost_early: BTreeMap<InjectionId, String>,
+    /// Injections into containers that were lost, each to be followed by a new one when it is undone.
+    pub(super) follow: BTreeMap<InjectionId, (RuleId, Follow)>,
     /// The most steps and epochs that were ever completed.
     pub(super) high_step: u64,
     pub(super) high_epoch: u64,
@@ -37,6 +41,8 @@ pub(super) struct Armed<L> {
     pub(super) trigger: Trigger,
     name: Option<String>,
     duration_ns: Option<u64>,
+    /// A container that comes back in the fault's time is injected into anew.
+    pub(super) follows: bool,
     /// Occasions that a trainer itself may still ask for.
     pub(super) requests_left: u32,
     /// Ranks and epochs for which a trainer's own request was granted.
@@ -53,8 +59,10 @@ pub(super) struct Armed<L> {
 #[derive(Debug)]
 pub(super) struct Lasting {
     pub(super) rule: RuleId,
-    until_ns: Option<u64>,
-    undoing: bool,
+    pub(super) until_ns: Option<u64>,
+    pub(super) undoing: bool,
+    /// The container it acts on.
+    pub(super) watched: Option<Watched>,
 }
 
 impl<L> Default for Rules<L> {
@@ -63,6 +71,7 @@ impl<L> Default for Rules<L> {
             armed: BTreeMap::new(),
             lasting: BTreeMap::new(),
             lost_early: BTreeMap::new(),
+            follow: BTreeMap::new(),
             high_step: 0,
             high_epoch: 0,
         }
@@ -83,6 +92,14 @@ impl<L> Rules<L> {
             .filter(|one| !one.undoing)
             .filter_map(|one| one.until_ns);
         triggers.chain(ends).min()
+    }
+
+    /// First processes of containers that are acted on, while they live.
+    pub(super) fn watched(&self) -> impl Iterator<Item = &Process> {
+        self.lasting
+            .values()
+            .filter(|one| !one.undoing)
+            .filter_map(|one| one.watched.as_ref()?.process.as_ref())
     }
 
     pub(super) fn disarm_all(&mut self) {
@@ -129,6 +146,7 @@ impl<L: Injectable> Agent<L> {
             plan: Arc::new(plan),
             trigger,
             name: rule.keys.name.clone(),
+            follows: rule.keys.follow_restarts == Some(true),
             duration_ns: rule.keys.duration.map(|duration| duration.as_nanos()),
             requests_left: rule
                 .keys
@@ -221,6 +239,7 @@ impl<L: Injectable> Agent<L> {
             aim: occasion.aim,
             hold,
             asked_by: None,
+            follow: None,
         });
     }
 
@@ -289,19 +308,28 @@ impl<L: Injectable> Agent<L> {
     }
 
     /// A lasting injection has landed: its time runs.
-    pub(super) fn lasts(&mut self, rule: RuleId, injection: InjectionId, landed_ns: u64) {
+    pub(super) fn lasts(
+        &mut self,
+        rule: RuleId,
+        injection: InjectionId,
+        landed_ns: u64,
+        until_ns: Option<u64>,
+        watched: Option<Watched>,
+    ) {
         let duration = self
             .rules
             .armed
             .get(&rule)
             .and_then(|armed| armed.duration_ns);
-        let until_ns = duration.map(|duration| landed_ns.saturating_add(duration));
+        let until_ns =
+            until_ns.or_else(|| duration.map(|duration| landed_ns.saturating_add(duration)));
         self.rules.lasting.insert(
             injection.clone(),
             Lasting {
                 rule,
                 until_ns,
                 undoing: false,
+                watched,
             },
         );
         if let Some(because) = self.rules.lost_early.remove(&injection) {
@@ -313,6 +341,10 @@ impl<L: Injectable> Agent<L> {
     pub(super) fn over(&mut self, rule: RuleId, injection: &InjectionId) {
         self.rules.lasting.remove(injection);
         self.rules.lost_early.remove(injection);
+        if self.rules.follow.contains_key(injection) {
+            // The fault goes on: whoever waits for its end waits for that of the new injection.
+            return self.follow(injection);
+        }
         let name = self
             .rules
             .armed
