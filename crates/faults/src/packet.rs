@@ -59,7 +59,7 @@ pub(crate) fn unmet_rights(target: &Target, facts: &HostFacts) -> Vec<Unmet> {
     if let Err(error) = found(target) {
         unmet.push(Unmet {
             what: error.to_string(),
-            remedy: "name a namespace that `ip netns` shows".to_owned(),
+            remedy: "name a namespace that `ip netns` shows, or a running container".to_owned(),
         });
     }
     unmet
@@ -333,7 +333,7 @@ pub(crate) use {on_packets, queue_fault};
 pub mod said {
     pub(crate) const REQUIRES: &str = "nf_tables and nfnetlink_queue in the kernel, the nftables expression `queue` or the xtables target NFQUEUE, and CAP_NET_ADMIN in the network namespace";
     pub(crate) const AFTER_KILL: &str = "the kernel, at once: packets pass when nobody reads their queue, and what waited is lost; the rule goes with the next `squall undo`";
-    pub(crate) const TARGETS: &[&str] = &["namespace", "host"];
+    pub(crate) const TARGETS: &[&str] = &["namespace", "container", "container-label", "host"];
 }
 
 /// A problem with a value.

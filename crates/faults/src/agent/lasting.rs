@@ -1,5 +1,6 @@
 //! Injections that last: how long, and their undo when their time is over.
 
+use super::containers::Watched;
 use super::core::Agent;
 use super::procs;
 use super::rules::Lasting;
@@ -9,19 +10,28 @@ use squall_model::id::{InjectionId, RuleId};
 
 impl<L: Injectable> Agent<L> {
     /// A lasting injection has landed: its time runs.
-    pub(super) fn lasts(&mut self, rule: RuleId, injection: InjectionId, landed_ns: u64) {
+    pub(super) fn lasts(
+        &mut self,
+        rule: RuleId,
+        injection: InjectionId,
+        landed_ns: u64,
+        until_ns: Option<u64>,
+        watched: Option<Watched>,
+    ) {
         let duration = self
             .rules
             .armed
             .get(&rule)
             .and_then(|armed| armed.duration_ns);
-        let until_ns = duration.map(|duration| landed_ns.saturating_add(duration));
+        let until_ns =
+            until_ns.or_else(|| duration.map(|duration| landed_ns.saturating_add(duration)));
         self.rules.lasting.insert(
             injection.clone(),
             Lasting {
                 rule,
                 until_ns,
                 undoing: false,
+                watched,
             },
         );
         if let Some(because) = self.rules.lost_early.remove(&injection) {
@@ -33,6 +43,10 @@ impl<L: Injectable> Agent<L> {
     pub(super) fn over(&mut self, rule: RuleId, injection: &InjectionId) {
         self.rules.lasting.remove(injection);
         self.rules.lost_early.remove(injection);
+        if self.rules.follow.contains_key(injection) {
+            // The fault goes on: whoever waits for its end waits for that of the new injection.
+            return self.follow(injection);
+        }
         let name = self
             .rules
             .armed

@@ -3,6 +3,7 @@
 //! Invariant: its main loop never waits for an injection, so it beats, hears its guard and can end at any moment. What it cannot
 //! undo any more, because it is dead or hung, its guard undoes.
 
+mod containers;
 mod core;
 mod door;
 mod early;

@@ -1,11 +1,13 @@
 //! Armed rules: what their triggers decide becomes jobs, one at a time for each rule.
 
+use super::containers::{Follow, Watched};
 use super::core::Agent;
 use super::injection::{self, Job, Plan};
 use super::procs;
 use super::shared::Hold;
 use crate::fault::Injectable;
 use crate::protocol::Rule;
+use crate::sys::process::Process;
 use squall_model::event::Body;
 use squall_model::hook::FromAgent;
 use squall_model::id::{InjectionId, RuleId};
@@ -26,6 +28,8 @@ pub(super) struct Rules<L> {
     pub(super) lasting: BTreeMap<InjectionId, Lasting>,
     /// Injections whose served children ended before they were known to last, and how.
     pub(super) lost_early: BTreeMap<InjectionId, String>,
+    /// Injections into containers that were lost, each to be followed by a new one when it is undone.
+    pub(super) follow: BTreeMap<InjectionId, (RuleId, Follow)>,
     /// The most steps and epochs that were ever completed.
     pub(super) high_step: u64,
     pub(super) high_epoch: u64,
@@ -37,6 +41,8 @@ pub(super) struct Armed<L> {
     pub(super) trigger: Trigger,
     pub(super) name: Option<String>,
     pub(super) duration_ns: Option<u64>,
+    /// A container that comes back in the fault's time is injected into anew.
+    pub(super) follows: bool,
     /// Occasions that a trainer itself may still ask for.
     pub(super) requests_left: u32,
     /// Ranks and epochs for which a trainer's own request was granted.
@@ -59,6 +65,8 @@ pub(super) struct Lasting {
     pub(super) rule: RuleId,
     pub(super) until_ns: Option<u64>,
     pub(super) undoing: bool,
+    /// The container it acts on.
+    pub(super) watched: Option<Watched>,
 }
 
 impl<L> Default for Rules<L> {
@@ -67,6 +75,7 @@ impl<L> Default for Rules<L> {
             armed: BTreeMap::new(),
             lasting: BTreeMap::new(),
             lost_early: BTreeMap::new(),
+            follow: BTreeMap::new(),
             high_step: 0,
             high_epoch: 0,
         }
@@ -87,6 +96,14 @@ impl<L> Rules<L> {
             .filter(|one| !one.undoing)
             .filter_map(|one| one.until_ns);
         triggers.chain(ends).min()
+    }
+
+    /// First processes of containers that are acted on, while they live.
+    pub(super) fn watched(&self) -> impl Iterator<Item = &Process> {
+        self.lasting
+            .values()
+            .filter(|one| !one.undoing)
+            .filter_map(|one| one.watched.as_ref()?.process.as_ref())
     }
 
     pub(super) fn disarm_all(&mut self) {
@@ -153,6 +170,7 @@ impl<L: Injectable> Agent<L> {
             plan: Arc::new(plan),
             trigger,
             name: rule.keys.name,
+            follows: rule.keys.follow_restarts == Some(true),
             duration_ns: rule.keys.duration.map(|duration| duration.as_nanos()),
             requests_left: rule
                 .keys
@@ -249,6 +267,7 @@ impl<L: Injectable> Agent<L> {
             aim: occasion.aim,
             hold,
             asked_by: None,
+            follow: None,
         });
     }
 
