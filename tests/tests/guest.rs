@@ -1,15 +1,19 @@
 //! What only a guest with a kernel of its own can show: `cargo xtask vm` runs these. Short, for every boot of a soak.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use squall_faults::fault::Target;
+use squall_model::event::{Observation, Presence};
+use squall_tests::compliance::trial::{Injection, RUN, build, facts};
 use squall_tests::folder::Folder;
 use squall_tests::poll::until;
-use squall_tests::sandbox::command;
+use squall_tests::sandbox::{Sandbox, command, tmpfs};
 use squall_tests::spawned::Spawned;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -155,4 +159,126 @@ fn this_kernel_has_what_packets_are_delayed_with() -> anyhow::Result<()> {
     // There and back, each 100 ms.
     ensure!((195.0..2000.0).contains(&fastest), "{said}");
     Ok(())
+}
+
+fn inside(test: &str, body: impl FnOnce() -> anyhow::Result<()>) {
+    let sandbox = Sandbox::new().with_own_pids();
+    sandbox.run(test, || {
+        tmpfs("/run", "16m")?;
+        body()
+    });
+}
+
+fn tc(line: &str) -> anyhow::Result<String> {
+    output("tc", &line.split(' ').collect::<Vec<_>>())
+}
+
+/// What traffic control holds at the loopback, and which interfaces there are, without counters.
+fn held() -> anyhow::Result<Vec<String>> {
+    let mut found = vec![
+        tc("qdisc show")?,
+        tc("class show dev lo")?,
+        output("ip", &["-o", "link"])?,
+    ];
+    for parent in ["1:", "ingress", "egress"] {
+        // Where there is no such parent it complains.
+        let shown = Command::new("tc")
+            .args(["filter", "show", "dev", "lo", parent])
+            .output()?;
+        found.push(String::from_utf8_lossy(&shown.stdout).into_owned());
+    }
+    Ok(found)
+}
+
+/// An injection, what it said, and what it takes to connect meanwhile.
+fn injected(
+    kind: &str,
+    config: serde_json::Value,
+    meanwhile: impl FnOnce(&[Observation]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let state = Folder::new()?;
+    fs::create_dir_all(state.path().join("runs").join(RUN))?;
+    let injection = Injection::begin(state.path(), &build(kind, config)?, Target::Host)?;
+    let observed = injection.inject()?;
+    meanwhile(&observed)?;
+    let outcome = injection.undo().context("the journal knows it")?;
+    ensure!(outcome.stuck.is_none(), "{outcome:?}");
+    Ok(())
+}
+
+fn says(observed: &[Observation], words: &str) -> anyhow::Result<()> {
+    let landed = observed
+        .iter()
+        .any(|one| one.presence == Presence::Present && one.evidence.contains(words));
+    ensure!(landed, "it does not say `{words}`: {observed:?}");
+    Ok(())
+}
+
+/// The quickest of three connections.
+fn connecting(listener: &TcpListener) -> anyhow::Result<Duration> {
+    let address = listener.local_addr()?;
+    let mut quickest = Duration::MAX;
+    for _ in 0..3 {
+        let begun = Instant::now();
+        drop(TcpStream::connect_timeout(
+            &address,
+            Duration::from_secs(10),
+        )?);
+        quickest = quickest.min(begun.elapsed());
+        listener.accept()?;
+    }
+    Ok(quickest)
+}
+
+const WAIT: Duration = Duration::from_millis(100);
+
+#[test]
+#[ignore = "needs a kernel with netem: cargo xtask vm"]
+fn netem_serves_beside_a_tree_of_others_and_the_queue_where_their_filters_are() {
+    inside(
+        "netem_serves_beside_a_tree_of_others_and_the_queue_where_their_filters_are",
+        || {
+            ensure!(facts().netem, "the kernel is not known to have netem");
+            for line in [
+                "qdisc add dev lo root handle 1: htb default 20",
+                "class add dev lo parent 1: classid 1:20 htb rate 10gbit",
+                "filter add dev lo parent 1: protocol ip prio 3 u32 match ip dport 7 0xffff flowid 1:20",
+            ] {
+                tc(line)?;
+            }
+            for address in ["127.0.0.1:0", "[::1]:0"] {
+                let listener = TcpListener::bind(address)?;
+                let port = listener.local_addr()?.port();
+                let config = serde_json::json!({"delay": "100ms", "ports": [port]});
+                for is_taken in [false, true] {
+                    if is_taken {
+                        tc("qdisc add dev lo clsact")?;
+                        tc(
+                            "filter add dev lo ingress protocol ip prio 9 u32 match ip dport 7 0xffff action ok",
+                        )?;
+                    }
+                    let before = held()?;
+                    let words = if is_taken {
+                        "its queue read by"
+                    } else {
+                        "netem at sq"
+                    };
+                    injected("network-delay", config.clone(), |observed| {
+                        says(observed, words)?;
+                        let shown = tc("qdisc show")?;
+                        ensure!(shown.contains("netem") != is_taken, "{shown}");
+                        ensure!(shown.contains("htb 1: dev lo root"), "{shown}");
+                        let took = connecting(&listener)?;
+                        ensure!((WAIT * 2..WAIT * 30).contains(&took), "{took:?}");
+                        Ok(())
+                    })?;
+                    let after = held()?;
+                    ensure!(before == after, "{before:#?} became {after:#?}");
+                    ensure!(connecting(&listener)? < WAIT);
+                }
+                tc("qdisc delete dev lo clsact")?;
+            }
+            Ok(())
+        },
+    );
 }

@@ -56,7 +56,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool> {
     needs::install(NEEDS)?;
     let kernel = Kernel::get()?;
     let suite = Suite::build(soak.is_some(), only)?;
-    let folder = target_dir().join("vm");
+    // Of its own, so that two may run at once; what is left of it is a red boot's console.
+    let folder = target_dir().join(format!("vm-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let initramfs = Image::build(&folder, &kernel, &suite.programs, &suite.list)?;
     let boots = soak.unwrap_or(1);
@@ -70,6 +71,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool> {
             fs::copy(folder.join("console"), &kept)?;
             red.push(format!("boot {boot}, console in {}", kept.display()));
         }
+    }
+    if red.is_empty() {
+        fs::remove_dir_all(&folder)?;
     }
     for line in &red {
         println!("✗ {line}");

@@ -26,6 +26,8 @@ pub(crate) const EFFECT: Duration = Duration::from_secs(1);
 const LOOK_UP: Duration = Duration::from_secs(5);
 /// Where the rules of a table are probed. Names are not looked up again: their answer would come through the fault.
 static PROBED: Mutex<BTreeMap<String, Vec<IpAddr>>> = Mutex::new(BTreeMap::new());
+/// Datagrams sent at once, every 5 ms, until the fault has acted on one.
+pub(crate) const PROBES: usize = 4;
 /// The port of the effect probe when no port is named: discard.
 const DISCARD: u16 = 9;
 /// The chain that picks ports and acts.
@@ -273,6 +275,17 @@ impl Traffic {
                 // An answer comes back even from a closed port; a datagram makes none.
                 drop(TcpStream::connect_timeout(&to, Duration::from_millis(20)));
             }
+            self.send_datagram(*address);
+        }
+    }
+
+    /// Sends packets that filters should meet: the first time a connection attempt too, then only datagrams.
+    pub fn probe_once(&self, addresses: &[IpAddr], is_first: bool) {
+        if is_first || self.protocol == Some(Protocol::Tcp) {
+            return self.probe(addresses);
+        }
+        // One packet seldom is the one that a small chance picks.
+        for address in addresses.iter().cycle().take(PROBES) {
             self.send_datagram(*address);
         }
     }
