@@ -54,7 +54,11 @@ impl Web {
                 }
                 Asking::Body { mut body, forwards } => {
                     let Ok(count) = body.take(&self.inbox, &mut |_| ()) else {
-                        return self.refuse(400, now, ends);
+                        return match self.answering {
+                            Answering::Head(_) => self.refuse(400, now, ends),
+                            // A client would take a second answer for that of its next request.
+                            _ => self.give_up(now, ends),
+                        };
                     };
                     if forwards {
                         ends.send(Side::Server, &self.inbox[..count]);
@@ -228,19 +232,24 @@ impl Web {
         };
     }
 
-    /// What cannot be carried is refused, and the connection ends.
-    fn refuse(&mut self, status: u16, now: Nanos, ends: &mut Ends) {
+    /// What cannot be carried ends the connection: its answer is given, or on its way.
+    fn give_up(&mut self, now: Nanos, ends: &mut Ends) {
         ends.record(What::Unmatched {
             because: "the client sent what is no HTTP/1 request".into(),
         });
-        let answer = Answer::error(Api::Other, status, "none");
-        let (head, content) = answer.written(false, "");
-        self.timeline.bytes(&head, now, ends);
-        self.timeline.bytes(content, now, ends);
         self.timeline.close(now, ends);
         self.answering = Answering::Ours;
         self.asking = Asking::Done;
         self.inbox.clear();
+    }
+
+    /// What cannot be carried is refused, and the connection ends.
+    fn refuse(&mut self, status: u16, now: Nanos, ends: &mut Ends) {
+        let answer = Answer::error(Api::Other, status, "none");
+        let (head, content) = answer.written(false, "");
+        self.timeline.bytes(&head, now, ends);
+        self.timeline.bytes(content, now, ends);
+        self.give_up(now, ends);
     }
 
     /// The client is gone, or done.

@@ -97,14 +97,34 @@ impl Web {
                 taken
             }
         };
-        let Ok(count) = taken else {
-            // It is not chunked as it says: the client shall see that too.
-            if let Change::Whole { body: whole, .. } = &change {
-                self.collected(whole, now, ends);
-            }
-            self.timeline.bytes(bytes, now, ends);
-            self.tunnel = true;
-            return &[];
+        let count = match taken {
+            Ok(count) => count,
+            // It is not chunked as it says: the client shall see that too, and nothing that a rule has taken away.
+            Err(error) => match &mut change {
+                Change::None => {
+                    self.timeline.bytes(bytes, now, ends);
+                    self.tunnel = true;
+                    return &[];
+                }
+                Change::Whole { body: whole, .. } => {
+                    let whole = std::mem::take(whole);
+                    self.collected(&whole, now, ends);
+                    self.timeline.bytes(bytes, now, ends);
+                    self.tunnel = true;
+                    return &[];
+                }
+                Change::Events(events) if !events.is_over() && !events.lives_on() => {
+                    events.leave(&mut writer);
+                    self.timeline.bytes(body.unread(), now, ends);
+                    self.timeline.bytes(&bytes[error.taken..], now, ends);
+                    self.tunnel = true;
+                    return &[];
+                }
+                Change::Events(_) | Change::Truncate { .. } => {
+                    body = Body::UntilEnd;
+                    bytes.len()
+                }
+            },
         };
         match &mut change {
             Change::None => writer.timeline.bytes(&bytes[..count], now, writer.ends),

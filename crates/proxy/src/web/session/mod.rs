@@ -132,6 +132,18 @@ impl Web {
         match self.exchange.rules.iter().any(bytewise) {
             // A byte is a chunk of its own.
             true => BYTE_CHUNK,
+            // What is changed may become longer.
+            false
+                if matches!(
+                    &self.answering,
+                    Answering::Body {
+                        change: Change::Events(_),
+                        ..
+                    }
+                ) =>
+            {
+                2
+            }
             false => 1,
         }
     }
