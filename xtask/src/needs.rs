@@ -17,6 +17,8 @@ const NEEDS: &[Need] = &[
     Program("python3", "python3"),
     Program("ip", "iproute2"),
     Program("tc", "iproute2"),
+    Program("kill", "procps"),
+    Program("pgrep", "procps"),
     Program("unshare", "util-linux"),
     Program("systemd-analyze", "systemd"),
     Program("xmllint", "libxml2-utils"),

@@ -1,4 +1,10 @@
-//! What the proxy costs: against a bare epoll relay, in the same rounds, where both run in the same place.
+//! What the proxy costs: against a bare epoll relay, in the same rounds, where both run in the same place; and against
+//! nginx and haproxy.
+
+mod capacity;
+mod http;
+mod peers;
+mod scale;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,11 +15,11 @@ use anyhow::{Context as _, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{Figure, median};
+use crate::poll::poll;
 use crate::product::{Desk, binaries};
 
 const PINGS: usize = 3000;
 const BULK: usize = 256 << 20;
-const CONNECTS: usize = 500;
 
 /// Goals, as ratios to the floor.
 const P50: f64 = 1.05;
@@ -30,9 +36,14 @@ struct Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // It has ended already, or ends now.
-        self.child.kill().ok();
-        self.child.wait().ok();
+        // nginx's workers outlive a master that is killed: it is asked first.
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+        let has_ended = poll(Duration::from_secs(5), || Ok(self.child.try_wait()?));
+        if has_ended.is_err() {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
     }
 }
 
@@ -43,7 +54,6 @@ struct Round {
     p99: f64,
     many: f64,
     bulk: f64,
-    connects: f64,
 }
 
 /// All figures, from so many interleaved rounds.
@@ -109,15 +119,20 @@ fn measured(rounds: usize) -> anyhow::Result<Vec<Figure>> {
             "1 stream, unpinned",
         ),
     ];
-    let connects = "connect, 1 byte, close, unpinned; the floor connects while it blocks";
-    let shown = ratio(|round| round.connects);
-    all.push(Figure::shown(
-        "proxy: time of a connection",
-        shown,
-        "× the epoll floor",
-        connects,
-    ));
     all.extend(late(&desk)?);
+    all.push(capacity::bulk_of_four(&desk, rounds)?);
+    let mut part = |figures: anyhow::Result<Vec<Figure>>| match figures {
+        Ok(figures) => all.extend(figures),
+        Err(error) => all.push(Figure::missing(
+            "proxy",
+            "× a peer",
+            BULK_TIME,
+            format!("{error:#}"),
+        )),
+    };
+    part(peers::install().and_then(|()| capacity::connecting(&desk, rounds)));
+    part(peers::install().and_then(|()| http::figures(&desk, rounds)));
+    part(scale::figures(&desk));
     Ok(all)
 }
 
@@ -147,14 +162,11 @@ fn one_round(start: &dyn Fn(&str) -> anyhow::Result<Relay>) -> anyhow::Result<Ro
         let relay = start(&source()?)?;
         let bulk = bulk(&relay.address)?;
         drop(relay);
-        let relay = start(&echo()?)?;
-        let connects = connects(&relay.address)?;
         Ok(Round {
             p50,
             p99,
             many,
             bulk,
-            connects,
         })
     })();
     sched_setaffinity(None, &all)?;
@@ -206,7 +218,7 @@ fn start_squall_with(desk: &Desk, arguments: &[&str]) -> anyhow::Result<Relay> {
 
 /// Serves clients on threads that stay where this one is now.
 fn service(
-    serve: impl Fn(TcpStream) + Send + Sync + Copy + 'static,
+    serve: impl Fn(TcpStream) + Send + Clone + 'static,
     core: Option<usize>,
 ) -> anyhow::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -219,6 +231,7 @@ fn service(
         }
         for client in listener.incoming().flatten() {
             client.set_nodelay(true).ok();
+            let serve = serve.clone();
             std::thread::spawn(move || serve(client));
         }
     });
@@ -311,16 +324,6 @@ fn bulk(address: &str) -> anyhow::Result<f64> {
     let start = Instant::now();
     let got = std::io::copy(&mut client, &mut std::io::sink())?;
     ensure!(got == BULK as u64, "{got} bytes arrived");
-    Ok(start.elapsed().as_secs_f64())
-}
-
-fn connects(address: &str) -> anyhow::Result<f64> {
-    let start = Instant::now();
-    for _ in 0..CONNECTS {
-        let mut client = connected(address)?;
-        client.write_all(b"x")?;
-        client.read_exact(&mut [0; 1])?;
-    }
     Ok(start.elapsed().as_secs_f64())
 }
 
