@@ -6,7 +6,7 @@
 pub(crate) mod proxy;
 
 use squall_catalog::Faults;
-use squall_faults::agent::hook::{FromHook, Hooks};
+use squall_faults::agent::hook::{FromHook, Hooks, Now};
 use squall_faults::frames::Frames;
 use squall_faults::journal::codec;
 use squall_faults::journal::state::State;
@@ -157,7 +157,11 @@ pub(crate) fn hook(bytes: &[u8]) {
         // Each turn reads some of it; the last one sees the end and hangs up.
         for _ in 0..STREAM_MAX / 64 {
             *now_ns += 1_000_000_000;
-            hooks.serve(*now_ns, &mut said).expect("served");
+            let now = Now {
+                boot_ns: *now_ns,
+                mono_ns: *now_ns,
+            };
+            hooks.serve(now, &mut said).expect("served");
             match trainer.read(&mut answer) {
                 Ok(0) => return,
                 Ok(_) => {}

@@ -18,8 +18,8 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def agent(path):
-    """A child that welcomes and then reads; holds of another step are armed, so matching is paid for."""
+def agent(path, rest_s=0.0):
+    """A child that welcomes, and then reads and rests; holds of another step are armed, so matching is paid for."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen(8)
@@ -32,7 +32,7 @@ def agent(path):
         peer = listener.accept()[0]
         peer.sendall(json.dumps({"welcome": {"v": 1, "arm": arm}}).encode() + b"\n")
         while peer.recv(1 << 16):
-            pass
+            time.sleep(rest_s)
 
 
 def each_us(act, count=20000, rounds=9, pause=0.05):

@@ -43,6 +43,7 @@ class Hook:
 
     def __init__(self) -> None:
         self._state = FRESH
+        self.silent = False  # for good; an attribute, because each wrapper around the training asks
         self._supervisor = False
         self._rank: Optional[int] = None
         self.phases: List[str] = []
@@ -82,11 +83,6 @@ class Hook:
     def said(self) -> int:
         """A number that changes whenever something is said."""
         return self._seq + self._dropped + len(self._queue) + len(self._passed)
-
-    @property
-    def silent(self) -> bool:
-        """Whether nothing will ever be sent from here again."""
-        return self._state == SILENT
 
     def start(self, supervisor: bool = False) -> None:
         """Connects now instead of with the first event."""
@@ -128,7 +124,7 @@ class Hook:
                 return True
         at = self._link
         try:
-            return at is not None and at.has_input()
+            return at is not None and bool(at.look(0))
         except Exception:
             # Another thread is looking.
             return True
@@ -227,7 +223,7 @@ class Hook:
         self._silence()
 
     def _silence(self) -> None:
-        self._state = SILENT
+        self._state, self.silent = SILENT, True
         old, self._link = self._link, None
         self._arms = []
         if old is not None:
@@ -290,11 +286,14 @@ class Hook:
         return True
 
     def _write_passed(self) -> None:
-        # Whoever adds to the list meanwhile does so at its end.
-        count = len(self._passed)
-        for now, kind, phase, step, epoch in self._passed[:count]:
-            self._write(now, kind, wire.place(phase, step, epoch))
-        del self._passed[:count]
+        # Whoever adds to the list meanwhile does so at its end. The first line of a sending says what was lost.
+        passed = self._passed[:]
+        for now, kind, phase, step, epoch in passed:
+            if self._queue:
+                self._queue.append(wire.phase_line(self._seq + len(self._queue) + 1, now, kind, phase, step, epoch))
+            else:
+                self._write(now, kind, wire.place(phase, step, epoch))
+        del self._passed[: len(passed)]
 
     def _send_event(self, kind: str, body: str, soon: bool = False) -> bool:
         if self._passed:

@@ -62,6 +62,8 @@ class Link:
         self._input = b""
         self._poll = select.poll()
         self._poll.register(sock.fileno(), select.POLLIN)
+        # What `has_input` asks, without the call in between; raises where another thread is looking.
+        self.look = self._poll.poll
         self.at_end = False
 
     def fileno(self) -> int:

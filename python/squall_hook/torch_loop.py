@@ -48,7 +48,7 @@ def after_step(optimizer: Any, *_: Any) -> None:
     if "step" in progress.told:
         return
     if samples and "samples" not in progress.told:
-        for part in wire.listed("ids", samples, report.ROOM):
+        for part in State.listed or wire.listed("ids", samples, report.ROOM):
             hook.event("sample-ids", f',"epoch":{epoch},"step":{step}{part}', True)
     progress.step = progress.counted = step
     body = f',"step":{step},"epoch":{epoch}{_number("loss", State.loss)}{_number("local_loss", State.loss)}{_number("lr", State.rate)}'
@@ -192,6 +192,8 @@ def _after_next(iterator: Any, at: Optional[Phase]) -> None:
     if State.loader() is not iterator:
         State.loader, State.steps_of_loader = weakref.ref(iterator), 0
     if State.samples is not None and type(indices) is list and len(State.samples) + len(indices) <= SAMPLES_MAX:
+        # Written down now, while they are in the processor's cache; further batches of the same step are rare.
+        State.listed = None if State.samples else wire.listed("ids", indices, report.ROOM)
         State.samples += indices
     else:
         State.samples = None

@@ -41,6 +41,8 @@ class State:
     steps_of_loader = 0
     # Samples since the last step; None when they cannot be named.
     samples: Optional[List[int]] = []
+    # The same as text, where they came in one batch.
+    listed: Optional[List[str]] = None
     # A file that was saved and may yet be renamed.
     saved: Optional[str] = None
 

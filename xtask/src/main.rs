@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         Some("page") => page::run(rest),
         Some("mutants") => mutants::run(rest),
         Some("vm") => vm::run(rest),
-        Some("bench") => suite("squall-bench", Profile::Release, rest),
+        Some("bench") => bench(rest),
         Some("fuzz") => fuzz::run(rest),
         Some("clients") => clients::run(rest),
         Some("docs") => docs::run(rest),
@@ -83,4 +83,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The bench on PyTorch is told which Python has it.
+fn bench(arguments: &[String]) -> Result<bool> {
+    let mut arguments = arguments.to_vec();
+    if arguments.iter().any(|name| name == "hook-torch") {
+        let python = venv::FRAMEWORKS.ensure()?.join("bin/python");
+        arguments.extend(["--python".into(), python.to_string_lossy().into_owned()]);
+    }
+    suite("squall-bench", Profile::Release, &arguments)
 }

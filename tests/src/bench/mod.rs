@@ -8,6 +8,7 @@ pub mod network;
 pub mod proxy;
 pub mod report;
 mod start;
+pub mod torch;
 
 pub use monitor::{CHILD, child};
 

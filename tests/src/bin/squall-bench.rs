@@ -4,11 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use squall_tests::bench::{CHILD, Effort, Figure, child, engine, network, proxy, report};
+use squall_tests::bench::{CHILD, Effort, Figure, child, engine, network, proxy, report, torch};
 
-const USAGE: &str = "squall-bench [engine|report|network|proxy] [--minutes N] [--rounds N] [--format text|json]
+const USAGE: &str = "squall-bench [engine|report|network|proxy|hook-torch] [--minutes N] [--rounds N] [--format text|json]
     --minutes N   how long monitor and store are measured; 10 for the whole (half a minute unless said)
-    --rounds N    pairs of interleaved short runs (61; proxy: 7)";
+    --rounds N    pairs of interleaved short runs (61; proxy: 7; hook-torch: 300)
+    --python PATH one that has PyTorch (hook-torch)";
 
 struct Options {
     effort: Effort,
@@ -17,6 +18,10 @@ struct Options {
     network: bool,
     /// Rounds of the proxy's bench.
     proxy: Option<usize>,
+    /// Pairs of the hook's bench on PyTorch.
+    torch: Option<usize>,
+    /// A Python that has PyTorch.
+    python: Option<String>,
     rounds: Option<usize>,
 }
 
@@ -46,6 +51,8 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
         report: false,
         network: false,
         proxy: None,
+        torch: None,
+        python: None,
         rounds: None,
     };
     let mut arguments = arguments.iter();
@@ -60,9 +67,11 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
             "report" => options.report = true,
             "network" => options.network = true,
             "proxy" => options.proxy = Some(7),
+            "hook-torch" => options.torch = Some(torch::PAIRS),
             "--minutes" => {
                 options.effort.length = Duration::from_secs_f64(value()?.parse::<f64>()? * 60.0)
             }
+            "--python" => options.python = Some(value()?.clone()),
             "--rounds" => options.rounds = Some(value()?.parse::<usize>()?.max(1)),
             "--format" => options.json = value()? == "json",
             _ => bail!("`{argument}` is not known\n{USAGE}"),
@@ -70,6 +79,7 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
     }
     options.effort.rounds = options.rounds.unwrap_or(options.effort.rounds);
     options.proxy = options.proxy.map(|usual| options.rounds.unwrap_or(usual));
+    options.torch = options.torch.map(|usual| options.rounds.unwrap_or(usual));
     Ok(options)
 }
 
@@ -86,6 +96,8 @@ fn run() -> anyhow::Result<bool> {
         network::figures()
     } else if let Some(rounds) = options.proxy {
         proxy::figures(rounds)
+    } else if let Some(pairs) = options.torch {
+        torch::figures(pairs, options.python.as_deref())
     } else if options.report {
         report::figures()
     } else {

@@ -5,6 +5,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+const USAGE: &str = "squall-page [--pictures FOLDER] [--keep FOLDER]
+    --keep FOLDER   leaves the page and its PDFs there, for eyes";
+
 fn main() -> ExitCode {
     match run() {
         Ok(true) => ExitCode::SUCCESS,
@@ -22,7 +25,7 @@ fn say(line: &str) {
 }
 
 fn run() -> anyhow::Result<bool> {
-    let mut pictures = None;
+    let (mut pictures, mut keep) = (None, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -30,13 +33,20 @@ fn run() -> anyhow::Result<bool> {
                 let folder = arguments.next().context("--pictures wants a folder")?;
                 pictures = Some(PathBuf::from(folder));
             }
-            _ => bail!("`{argument}` is not known; squall-page [--pictures FOLDER]"),
+            "--keep" => {
+                let folder = arguments.next().context("--keep wants a folder")?;
+                keep = Some(PathBuf::from(folder));
+            }
+            _ => bail!("`{argument}` is not known; {USAGE}"),
         }
     }
-    let scratch = std::env::temp_dir().join(format!("squall-page-{}", std::process::id()));
-    std::fs::create_dir_all(&scratch)?;
-    let checks = squall_tests::page::checks(&scratch, pictures.as_deref());
-    std::fs::remove_dir_all(&scratch)?;
+    let own = std::env::temp_dir().join(format!("squall-page-{}", std::process::id()));
+    let scratch = keep.as_ref().unwrap_or(&own);
+    std::fs::create_dir_all(scratch)?;
+    let checks = squall_tests::page::checks(scratch, pictures.as_deref());
+    if keep.is_none() {
+        std::fs::remove_dir_all(&own)?;
+    }
     let checks = checks?;
     for check in &checks {
         match &check.problem {

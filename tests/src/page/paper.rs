@@ -30,13 +30,10 @@ pub(super) fn checks(pdf: &Path, how: &str, wanted: &[String], all: &mut Vec<Che
     let marks = ["Zoom in", "Drag to zoom"];
     let tools: Vec<&str> = marks.into_iter().filter(|it| text.contains(it)).collect();
     check(all, &name("no controls"), tools.is_empty(), &tools);
-    // The charts begin on the first page where there is room for them, else on the next.
-    let mut colours = colours_of(pdf, 1)?;
-    if colours.white && colours.line == 0 {
-        colours = colours_of(pdf, 2)?;
-    }
+    let colours = colours(pdf)?;
     let holds = colours.white && colours.line > 300 && colours.fault > 100;
-    check(all, &name("charts on white"), holds, colours);
+    let verdict_and_charts = "verdict and charts on the first sheet, on white";
+    check(all, &name(verdict_and_charts), holds, colours);
     Ok(())
 }
 
@@ -82,7 +79,7 @@ fn cut(boxes: &str) -> Result<Vec<String>> {
     Ok(cut)
 }
 
-/// Dots of a page.
+/// Dots of the first page.
 #[derive(Debug)]
 struct Colours {
     /// Whether the paper is white.
@@ -93,10 +90,10 @@ struct Colours {
     fault: usize,
 }
 
-fn colours_of(pdf: &Path, page: u32) -> Result<Colours> {
-    let (dpi, page) = (DPI.to_string(), page.to_string());
-    let only = ["-r", &dpi, "-f", &page, "-l", &page];
-    let picture = poppler("pdftoppm", &only, pdf, &[])?;
+fn colours(pdf: &Path) -> Result<Colours> {
+    let dpi = DPI.to_string();
+    let first = ["-r", &dpi, "-f", "1", "-l", "1"];
+    let picture = poppler("pdftoppm", &first, pdf, &[])?;
     // P6, width, height and depth, each followed by one white space, then three bytes a dot.
     let head = picture
         .iter()

@@ -2,7 +2,7 @@
 
 use super::ending::Ending;
 use super::guard_calls::GuardCalls;
-use super::hook::{FromHook, Hooks};
+use super::hook::{FromHook, Hooks, Now};
 use super::rules::Rules;
 use super::shared::{FromJob, Hold, Positions, Shared};
 use super::targets::Scope;
@@ -49,6 +49,8 @@ pub(super) struct Agent<L> {
     /// Threads that undo.
     pub(super) undos: usize,
     pub(super) hooks: Option<Hooks>,
+    /// Until then the hooks are not to wake this loop.
+    pub(super) rest_until_ns: u64,
     pub(super) rules: Rules<L>,
     pub(super) workload: Option<Workload>,
     /// Workloads started so far.
@@ -113,6 +115,7 @@ impl<L: Injectable> Agent<L> {
             jobs: 0,
             undos: 0,
             hooks: None,
+            rest_until_ns: 0,
             rules: Rules::default(),
             workload: None,
             starts: 0,
@@ -165,11 +168,12 @@ impl<L: Injectable> Agent<L> {
             }
             polled.push(PollFd::new(&self.control, flags));
         }
-        polled.extend(
-            self.hooks
-                .iter()
-                .map(|hooks| PollFd::new(hooks, PollFlags::IN)),
-        );
+        let now = procs::boot_ns();
+        let rest = self.rest_left(now);
+        polled.extend(self.hooks.iter().map(|hooks| match rest {
+            Some(_) => PollFd::new(hooks.listener(), PollFlags::IN),
+            None => PollFd::new(hooks, PollFlags::IN),
+        }));
         polled.extend(
             self.rules
                 .watched()
@@ -181,11 +185,11 @@ impl<L: Injectable> Agent<L> {
                 .iter()
                 .map(|output| PollFd::new(*output, PollFlags::IN)),
         );
-        let now = procs::boot_ns();
         let next = self
             .rules
             .next_deadline_ns()
             .map_or(NAP_NS, |at| at.saturating_sub(now).min(NAP_NS));
+        let next = next.min(rest.unwrap_or(NAP_NS));
         let until_beat = self
             .beaten
             .map_or(Duration::ZERO, |at| BEAT.saturating_sub(at.elapsed()));
@@ -295,10 +299,11 @@ impl<L: Injectable> Agent<L> {
     }
 
     fn hear_hooks(&mut self) -> io::Result<()> {
-        let now = procs::boot_ns();
+        let now = Now::read();
         let mut said = Vec::new();
         if let Some(hooks) = &mut self.hooks {
-            hooks.serve(now, &mut said)?;
+            let read = hooks.serve(now, &mut said)?;
+            self.rest_from_hooks(now.boot_ns, read, &said);
         }
         self.take_hooks(said);
         Ok(())
@@ -335,7 +340,7 @@ impl<L: Injectable> Agent<L> {
         self.event_at(procs::boot_ns(), body);
     }
 
-    fn event_at(&mut self, boot_ns: u64, body: Body) {
+    pub(super) fn event_at(&mut self, boot_ns: u64, body: Body) {
         if matches!(body, Body::Training { .. }) && self.is_behind() {
             return self.count_dropped("training events, because the controller is behind", 1);
         }

@@ -53,7 +53,11 @@ impl<L: Injectable> Agent<L> {
         for word in said {
             match word {
                 FromHook::Hello { .. } => self.announce(),
-                FromHook::Event { client, event } => self.hook_event(client, *event),
+                FromHook::Event {
+                    client,
+                    event,
+                    boot_ns,
+                } => self.hook_event(client, *event, boot_ns),
                 FromHook::Held { client, hold } => self.held(client, hold),
                 FromHook::Request { client, request } => self.requested(client, request),
                 FromHook::Gone { client, .. } => {
@@ -78,7 +82,7 @@ impl<L: Injectable> Agent<L> {
         self.armed_holds = None;
     }
 
-    fn hook_event(&mut self, client: ClientId, event: TrainingEvent) {
+    fn hook_event(&mut self, client: ClientId, event: TrainingEvent, boot_ns: u64) {
         let Some((hello, pid)) = self.hooks.as_ref().and_then(|hooks| hooks.who(client)) else {
             return;
         };
@@ -95,10 +99,10 @@ impl<L: Injectable> Agent<L> {
                 }
             }
         }
-        self.trained(&sender, event);
+        self.trained(&sender, event, boot_ns);
     }
 
-    fn trained(&mut self, sender: &Sender, event: TrainingEvent) {
+    fn trained(&mut self, sender: &Sender, event: TrainingEvent, boot_ns: u64) {
         // A stack tells where a process stands, not that it went on: it comes between a phase's begin and its hold.
         if event.kind != "stack" {
             let now = procs::boot_ns();
@@ -121,14 +125,15 @@ impl<L: Injectable> Agent<L> {
             .workload
             .as_ref()
             .is_some_and(|workload| workload.reference());
-        self.event(Body::Training {
+        let body = Body::Training {
             reference,
             rank: sender.rank,
             restart: sender.restart,
             pid: sender.pid,
             source: sender.source.into(),
             event,
-        });
+        };
+        self.event_at(boot_ns, body);
     }
 
     fn held(&mut self, client: ClientId, reached: HoldReached) {
@@ -291,7 +296,7 @@ impl<L: Injectable> Agent<L> {
                 pid: None,
                 source: "log",
             };
-            self.trained(&sender, found.event);
+            self.trained(&sender, found.event, now);
         }
         if self.ending.is_none() {
             self.drive_all(|trigger| trigger.line(&text));

@@ -1,6 +1,6 @@
 //! One connection of a hook: its lines in, its answers out, each bounded.
 
-use super::Request;
+use super::{Now, Request};
 use crate::agent::procs::Known;
 use rustix::event::epoll;
 use rustix::net::{SendFlags, send};
@@ -17,6 +17,8 @@ const BURST: u64 = 20_000;
 const QUEUE_MAX: usize = 64 * 1024;
 const READ_MAX: usize = 64 * 1024;
 const PHASES_MAX: usize = 64;
+/// An event that looks older than this was stamped by another clock.
+const AGE_MAX_NS: u64 = 2_000_000_000;
 
 /// A line that was understood.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(super) struct Client {
     outbox: Vec<u8>,
     tokens: u64,
     filled_ns: u64,
+    /// When its latest event happened.
+    pub(super) latest_ns: u64,
     pub(super) watched: epoll::EventFlags,
     pub(super) dropped: u64,
     pub(super) closed: bool,
@@ -58,6 +62,7 @@ impl Client {
             outbox: Vec::new(),
             tokens: BURST,
             filled_ns: now_ns,
+            latest_ns: now_ns,
             watched: epoll::EventFlags::IN,
             dropped: 0,
             closed: false,
@@ -93,6 +98,15 @@ impl Client {
         }
         self.closed |= count == 0;
         count
+    }
+
+    /// When an event happened that its sender stamped with `t_mono_ns`, on the agent's clock: never before another one of the same
+    /// process. Where the sender's clock is not ours, that is now.
+    pub(super) fn happened(&mut self, t_mono_ns: u64, now: Now) -> u64 {
+        let age = now.mono_ns.checked_sub(t_mono_ns);
+        let age = age.filter(|age| *age <= AGE_MAX_NS).unwrap_or(0);
+        self.latest_ns = now.boot_ns.saturating_sub(age).max(self.latest_ns);
+        self.latest_ns
     }
 
     fn line(&mut self, line: &[u8], now_ns: u64, spoken: &mut Vec<Spoken>) {

@@ -6,6 +6,7 @@ mod client;
 pub mod place;
 
 use super::procs::Known;
+use crate::sys::clock;
 use client::{Client, Spoken};
 use rustix::event::epoll;
 use squall_model::hook::{FromAgent, Hello, HoldReached, HoldSpec, TrainingEvent};
@@ -35,6 +36,8 @@ pub enum FromHook {
     Event {
         client: ClientId,
         event: Box<TrainingEvent>,
+        /// When it happened, on the agent's clock.
+        boot_ns: u64,
     },
     Held {
         client: ClientId,
@@ -53,6 +56,23 @@ pub enum FromHook {
         what: String,
         count: u64,
     },
+}
+
+/// The same moment on the agent's clock and on the one that trainers stamp their events with.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    pub boot_ns: u64,
+    pub mono_ns: u64,
+}
+
+impl Now {
+    /// Right now.
+    pub fn read() -> Now {
+        Now {
+            boot_ns: clock::boot_ns(),
+            mono_ns: clock::monotonic_ns(),
+        }
+    }
 }
 
 /// A trainer asks to be ended.
@@ -126,8 +146,14 @@ impl Hooks {
         &self.path
     }
 
-    /// Serves whoever is ready. Returns after a bounded amount of work.
-    pub fn serve(&mut self, now_ns: u64, said: &mut Vec<FromHook>) -> io::Result<()> {
+    /// Becomes readable when somebody wants to connect.
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// Serves whoever is ready; what they said is told in the order of its time. Returns, after a bounded amount of work, the most bytes
+    /// that were read of one of them.
+    pub fn serve(&mut self, now: Now, said: &mut Vec<FromHook>) -> io::Result<usize> {
         let mut ready: Vec<epoll::Event> = Vec::with_capacity(64);
         let none = rustix::event::Timespec {
             tv_sec: 0,
@@ -139,18 +165,26 @@ impl Hooks {
             Some(&none),
         ) {
             Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => return Ok(0),
             Err(error) => return Err(error.into()),
         }
-        let mut budget = TURN_MAX;
+        let (mut budget, mut most) = (TURN_MAX, 0);
+        let mut words = Vec::new();
         for event in ready {
             match event.data.u64() {
-                LISTENER => self.accept(now_ns)?,
+                LISTENER => self.accept(now.boot_ns)?,
                 _ if budget == 0 => break,
-                id => budget = budget.saturating_sub(self.serve_client(id, now_ns, said)),
+                id => {
+                    let read = self.serve_client(id, now, &mut words);
+                    budget = budget.saturating_sub(read);
+                    most = most.max(read);
+                }
             }
         }
-        Ok(())
+        // Of each process they are in order already, and stay so.
+        words.sort_by_key(|(at_ns, _)| *at_ns);
+        said.extend(words.into_iter().map(|(_, word)| word));
+        Ok(most)
     }
 
     fn accept(&mut self, now_ns: u64) -> io::Result<()> {
@@ -185,15 +219,15 @@ impl Hooks {
         Ok(())
     }
 
-    /// Returns the bytes read.
-    fn serve_client(&mut self, id: ClientId, now_ns: u64, said: &mut Vec<FromHook>) -> usize {
+    /// Returns the bytes read. Each word comes with the time of its sender's last event.
+    fn serve_client(&mut self, id: ClientId, now: Now, said: &mut Vec<(u64, FromHook)>) -> usize {
         let Some(client) = self.clients.get_mut(&id) else {
             return 0;
         };
         let mut spoken = Vec::new();
-        let read = client.serve(now_ns, &mut spoken);
-        if now_ns.saturating_sub(self.since_ns) >= 1_000_000_000 {
-            (self.since_ns, self.passed) = (now_ns, 0);
+        let read = client.serve(now.boot_ns, &mut spoken);
+        if now.boot_ns.saturating_sub(self.since_ns) >= 1_000_000_000 {
+            (self.since_ns, self.passed) = (now.boot_ns, 0);
         }
         for word in spoken {
             self.passed += 1;
@@ -201,17 +235,25 @@ impl Hooks {
                 self.dropped += 1;
                 continue;
             }
-            said.push(match word {
+            let word = match word {
                 Spoken::Hello => FromHook::Hello { client: id },
-                Spoken::Event(event) => FromHook::Event { client: id, event },
+                Spoken::Event(event) => FromHook::Event {
+                    client: id,
+                    boot_ns: client.happened(event.t_mono_ns, now),
+                    event,
+                },
                 Spoken::Held(hold) => FromHook::Held { client: id, hold },
                 Spoken::Request(request) => FromHook::Request {
                     client: id,
                     request,
                 },
-            });
+            };
+            said.push((client.latest_ns, word));
         }
-        self.settle(id, said);
+        let latest_ns = client.latest_ns;
+        let mut last = Vec::new();
+        self.settle(id, &mut last);
+        said.extend(last.into_iter().map(|word| (latest_ns, word)));
         read
     }
 

@@ -1,4 +1,4 @@
-use super::{CONNECTIONS_MAX, FromHook, Hooks};
+use super::{CONNECTIONS_MAX, FromHook, Hooks, Now};
 use squall_model::hook::{FromAgent, HoldSpec};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -32,12 +32,23 @@ impl Server {
     }
 
     fn serve_until(&mut self, done: impl Fn(&Server) -> bool) {
+        let now = self.started.elapsed().as_nanos() as u64;
+        self.serve_until_at(at(now), done);
+    }
+
+    fn serve_until_at(&mut self, now: Now, done: impl Fn(&Server) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !done(self) {
             assert!(Instant::now() < deadline, "said so far: {:?}", self.said);
-            let now = self.started.elapsed().as_nanos() as u64;
             self.hooks.serve(now, &mut self.said).unwrap();
         }
+    }
+}
+
+fn at(ns: u64) -> Now {
+    Now {
+        boot_ns: ns,
+        mono_ns: ns,
     }
 }
 
@@ -103,6 +114,64 @@ fn a_rank_is_welcomed_armed_held_and_let_go() {
 }
 
 #[test]
+fn what_waited_is_told_in_the_order_in_which_it_happened() {
+    let mut server = Server::new("order");
+    let mut trainers = [server.connect(), server.connect()];
+    for trainer in &mut trainers {
+        writeln!(trainer, "{HELLO}").unwrap();
+    }
+    server.serve_until(|server| server.said.len() == 2);
+    server.said.clear();
+    let mut event = |of: usize, mono_ms: u64| {
+        let mono_ns = mono_ms * 1_000_000;
+        let text =
+            format!(r#"{{"event":{{"t_mono_ns":{mono_ns},"kind":"step-end","step":{mono_ms}}}}}"#);
+        writeln!(trainers[of], "{text}").unwrap();
+    };
+    let sent = [
+        // Two trainers take turns.
+        (0, 9_100),
+        (1, 9_200),
+        (0, 9_300),
+        (1, 9_400),
+        // One goes back in time.
+        (0, 9_250),
+        // Stamps of other clocks.
+        (1, 11_000),
+        (1, 0),
+        (1, 5_000),
+    ];
+    for (of, mono_ms) in sent {
+        event(of, mono_ms);
+    }
+    let (boot_ms, mono_ms) = (500_000, 10_000);
+    let now = Now {
+        boot_ns: boot_ms * 1_000_000,
+        mono_ns: mono_ms * 1_000_000,
+    };
+    server.serve_until_at(now, |server| server.said.len() == sent.len());
+    let told: Vec<(u64, u64)> = server
+        .said
+        .iter()
+        .filter_map(|word| match word {
+            FromHook::Event { event, boot_ns, .. } => Some((event.step?, boot_ns / 1_000_000)),
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        (9_100, 499_100),
+        (9_200, 499_200),
+        (9_300, 499_300),
+        (9_250, 499_300),
+        (9_400, 499_400),
+        (11_000, boot_ms),
+        (0, boot_ms),
+        (5_000, boot_ms),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn garbage_is_refused_in_words_and_other_trainers_are_served() {
     let newer = r#"{"hello":{"v":9}}"#;
     let cases = [
@@ -120,7 +189,7 @@ fn garbage_is_refused_in_words_and_other_trainers_are_served() {
         server.serve_until(|server| server.hooks.last > 0);
         let deadline = Instant::now() + Duration::from_secs(10);
         while !server.hooks.clients.is_empty() || Instant::now() > deadline {
-            server.hooks.serve(0, &mut server.said).unwrap();
+            server.hooks.serve(at(0), &mut server.said).unwrap();
         }
         let mut answer = String::new();
         hostile.read_to_string(&mut answer).unwrap_or_default();
@@ -150,7 +219,7 @@ fn a_flood_is_cut_to_the_rate_and_counted() {
         .iter()
         .any(|word| matches!(word, FromHook::Gone { .. }))
     {
-        server.hooks.serve(0, &mut server.said).unwrap();
+        server.hooks.serve(at(0), &mut server.said).unwrap();
     }
     writer.join().unwrap();
     let kept = server
