@@ -6,6 +6,7 @@
 mod alter;
 pub mod counts;
 pub mod decide;
+pub mod dns;
 pub mod server;
 pub mod ssh;
 pub mod tcp;
@@ -76,7 +77,10 @@ pub(crate) fn unmet_raw(facts: &HostFacts) -> Option<Unmet> {
 /// What the host lacks for a queue.
 pub(crate) fn unmet(target: &Target, facts: &HostFacts, treatment: &Treatment) -> Vec<Unmet> {
     let mut unmet = unmet_rules(target, facts);
-    if matches!(treatment, Treatment::Duplicate { .. }) {
+    if matches!(
+        treatment,
+        Treatment::Duplicate { .. } | Treatment::Queries { .. }
+    ) {
         unmet.extend(unmet_raw(facts));
     }
     if facts.packet_queue.is_none() {
@@ -284,6 +288,7 @@ macro_rules! on_packets {
                     ports: self.ports.clone(),
                     protocol: self.protocol,
                     direction: self.direction.unwrap_or(Direction::In),
+                    queries: None,
                 }
             }
         }
