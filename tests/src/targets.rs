@@ -2,6 +2,7 @@
 //!
 //! A fault in the catalogue without a recipe here fails both suites.
 
+pub mod names;
 mod packets;
 
 use std::fs;
@@ -89,7 +90,7 @@ pub fn recipe(kind: &str) -> anyhow::Result<&'static Recipe> {
 }
 
 /// Every recipe.
-pub static RECIPES: [Recipe; 15] = [
+pub static RECIPES: [Recipe; 16] = [
     Recipe {
         kind: "process-pause",
         prepare: a_process,
@@ -159,6 +160,7 @@ pub static RECIPES: [Recipe; 15] = [
     packets::RATE,
     packets::BLACKHOLE,
     packets::RESET,
+    names::DNS,
 ];
 
 impl Prey {

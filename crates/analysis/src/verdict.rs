@@ -381,6 +381,7 @@ fn fault(kind: &str, rank: bool, n: usize) -> String {
         "network-delay" => ("network", "delay", "delays"),
         "network-rate" => ("network", "slowdown", "slowdowns"),
         "network-blackhole" => ("network", "black hole", "black holes"),
+        "network-dns" => ("name", "fault", "faults"),
         "network-reset" => ("connection", "reset", "resets"),
         "network-loss" => ("packet", "loss", "losses"),
         "network-duplicate" => ("packet", "duplication", "duplications"),

@@ -67,6 +67,7 @@ faults! {
     network_partition::NetworkPartition,
     network_delay::NetworkDelay,
     network_loss::NetworkLoss,
+    network_dns::NetworkDns,
     network_duplicate::NetworkDuplicate,
     network_reorder::NetworkReorder,
     network_corrupt::NetworkCorrupt,

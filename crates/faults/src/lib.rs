@@ -31,6 +31,7 @@ pub mod memory_pressure;
 pub mod network_blackhole;
 pub mod network_corrupt;
 pub mod network_delay;
+pub mod network_dns;
 pub mod network_duplicate;
 pub mod network_loss;
 pub mod network_partition;

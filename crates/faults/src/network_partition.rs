@@ -119,6 +119,7 @@ impl NetworkPartition {
             ports: self.ports.clone(),
             protocol: self.protocol,
             direction: self.direction,
+            queries: None,
         }
     }
 

@@ -152,6 +152,7 @@ impl NetworkReset {
             ports: self.ports.clone(),
             protocol: None,
             direction: Direction::Both,
+            queries: None,
         }
     }
 

@@ -6,6 +6,7 @@
 mod alter;
 pub mod counts;
 pub mod decide;
+pub mod dns;
 pub(crate) mod netem;
 pub mod server;
 pub mod ssh;
@@ -78,7 +79,10 @@ pub(crate) fn unmet(target: &Target, facts: &HostFacts, treatment: &Treatment) -
         return unmet_rights(target, facts);
     }
     let mut unmet = unmet_rules(target, facts);
-    if matches!(treatment, Treatment::Duplicate { .. }) {
+    if matches!(
+        treatment,
+        Treatment::Duplicate { .. } | Treatment::Queries { .. }
+    ) {
         unmet.extend(unmet_raw(facts));
     }
     if facts.packet_queue.is_none() {
@@ -317,6 +321,7 @@ macro_rules! on_packets {
                     ports: self.ports.clone(),
                     protocol: self.protocol,
                     direction: self.direction.unwrap_or(Direction::In),
+                    queries: None,
                 }
             }
         }

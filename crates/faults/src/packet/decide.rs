@@ -1,5 +1,6 @@
 //! What happens to a packet: decided from the run's seed, for the n-th packet, without a clock and without a socket.
 
+use super::dns::{self, Act, Instead};
 use serde::{Deserialize, Serialize};
 
 /// What is done to the packets of a queue. Probabilities are between 0 and 1, times in nanoseconds.
@@ -41,6 +42,12 @@ pub enum Treatment {
         /// Whether the checksum is made to fit.
         fits: bool,
     },
+    /// Queries for these names, in lower case and without a last dot.
+    Queries {
+        names: Vec<String>,
+        act: Act,
+        chance: f64,
+    },
     Rate {
         bytes_per_second: u64,
         burst: u64,
@@ -79,6 +86,8 @@ pub enum Fate {
         seed: u64,
         fits: bool,
     },
+    /// Something else goes on in its place.
+    Instead,
 }
 
 /// Decides, packet by packet.
@@ -113,6 +122,34 @@ impl Decider {
             Treatment::Delay { may_overtake, .. } => !may_overtake,
             Treatment::Reorder { .. } => false,
             _ => true,
+        }
+    }
+
+    /// The fate of the next packet, of which these bytes are known.
+    pub fn next_with(&mut self, now_ns: u64, length: u32, bytes: &[u8]) -> Fate {
+        let Treatment::Queries { names, act, chance } = &self.treatment else {
+            return self.next(now_ns, length);
+        };
+        let mut draws = Draws::new(self.seed, self.packets);
+        self.packets += 1;
+        if !dns::is_meant(bytes, names, act) {
+            return Fate::Pass;
+        }
+        let fate = match act {
+            Act::Fail { .. } | Act::Answer { .. } => Fate::Instead,
+            Act::Drop => Fate::Drop,
+            Act::Slow { delay_ns } => Fate::Hold {
+                until_ns: now_ns.saturating_add(*delay_ns),
+            },
+        };
+        draws.happens(*chance, fate)
+    }
+
+    /// What goes on in place of a packet with that fate.
+    pub fn instead(&self, bytes: &[u8]) -> Option<Instead> {
+        match &self.treatment {
+            Treatment::Queries { act, .. } => dns::instead(bytes, act),
+            _ => None,
         }
     }
 
@@ -157,6 +194,8 @@ impl Decider {
                 };
                 draws.happens(chance, Fate::Drop)
             }
+            // Of a packet without its bytes nothing is known.
+            Treatment::Queries { .. } => Fate::Pass,
             Treatment::Duplicate { chance } => draws.happens(chance, Fate::Twice),
             Treatment::Reorder {
                 chance,

@@ -6,6 +6,7 @@
 use super::alter;
 use super::counts::Counts;
 use super::decide::{Decider, Fate, Treatment};
+use super::dns::Instead;
 use crate::serve::Child;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::queue::{Copy, Packet, Queue, Word};
@@ -131,10 +132,12 @@ impl Server {
             Treatment::Loss { .. } | Treatment::Bursts { .. } | Treatment::Reorder { .. } => {
                 Copy::Cut
             }
-            Treatment::Duplicate { .. } | Treatment::Corrupt { .. } => Copy::Wire,
+            Treatment::Duplicate { .. } | Treatment::Corrupt { .. } | Treatment::Queries { .. } => {
+                Copy::Wire
+            }
         };
         let sender = match order.treatment {
-            Treatment::Duplicate { .. } => Some(Sender::open()?),
+            Treatment::Duplicate { .. } | Treatment::Queries { .. } => Some(Sender::open()?),
             _ => None,
         };
         let decider = Decider::new(order.treatment.clone(), order.seed);
@@ -202,7 +205,7 @@ impl Server {
                 let fate = if all_pass {
                     Fate::Pass
                 } else {
-                    decider.next(*now, packet.length)
+                    decider.next_with(*now, packet.length, packet.bytes)
                 };
                 came.push((packet.id, packet.length, fate, copied(&packet, fate)));
             }
@@ -271,6 +274,7 @@ impl Server {
                     _ => self.counts.failed += 1,
                 }
             }
+            Fate::Instead => self.replace(id, bytes.as_deref())?,
             Fate::Turn { bits, seed, fits } => {
                 let turned = bytes.and_then(|bytes| turned(bytes, bits, seed, fits));
                 match &turned {
@@ -281,6 +285,28 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Something else goes on instead of a packet.
+    fn replace(&mut self, id: u32, bytes: Option<&[u8]>) -> io::Result<()> {
+        let instead = bytes.and_then(|bytes| self.decider.instead(bytes));
+        match (instead, &self.sender) {
+            (Some(Instead::Changed(bytes)), _) => {
+                self.counts.altered += 1;
+                self.pass(id, Some(&bytes))
+            }
+            (Some(Instead::Reply(bytes)), Some(sender)) if sender.send(&bytes).is_ok() => {
+                // The query goes no further: what became of it is on its way back.
+                self.queue.drop(id)?;
+                self.counts.altered += 1;
+                self.counts.passed += 1;
+                Ok(())
+            }
+            _ => {
+                self.counts.failed += 1;
+                self.pass(id, None)
+            }
+        }
     }
 
     fn overflow(&mut self, id: u32) -> io::Result<()> {
@@ -381,7 +407,7 @@ impl Server {
 
 /// The bytes that its fate needs beyond this moment.
 fn copied(packet: &Packet<'_>, fate: Fate) -> Option<Vec<u8>> {
-    matches!(fate, Fate::Twice | Fate::Turn { .. }).then(|| packet.bytes.to_vec())
+    matches!(fate, Fate::Twice | Fate::Turn { .. } | Fate::Instead).then(|| packet.bytes.to_vec())
 }
 
 fn turned(mut bytes: Vec<u8>, bits: u32, seed: u64, fits: bool) -> Option<Vec<u8>> {

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_model::syntax::ConfigProblem;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, mpsc};
@@ -61,6 +61,17 @@ pub struct Traffic {
     pub ports: Vec<u16>,
     pub protocol: Option<Protocol>,
     pub direction: Direction,
+    /// Not all packets of the port, but those that hold name queries, or their answers.
+    pub queries: Option<Queries>,
+}
+
+/// Which packets of name servers are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queries {
+    /// A query that is meant, to probe with.
+    pub question: Vec<u8>,
+    /// In a TCP stream, the answers and not the queries.
+    pub by_answer: bool,
 }
 
 impl Traffic {
@@ -213,6 +224,15 @@ impl Traffic {
         let mut rules = Vec::new();
         for protocol in protocols {
             for port in &self.ports {
+                let by_answer = |queries: &Queries| queries.by_answer && *protocol == 6;
+                if let Some(queries) = &self.queries {
+                    let end = match by_answer(queries) {
+                        true => Part::SourcePort(*port),
+                        false => Part::DestinationPort(*port),
+                    };
+                    rules.push(with(vec![Part::Protocol(*protocol), end]));
+                    continue;
+                }
                 for end in [Part::SourcePort(*port), Part::DestinationPort(*port)] {
                     rules.push(with(vec![Part::Protocol(*protocol), end]));
                 }
@@ -273,7 +293,9 @@ impl Traffic {
             if self.protocol != Some(Protocol::Udp) {
                 let to = SocketAddr::new(*address, self.probed_port());
                 // An answer comes back even from a closed port; a datagram makes none.
-                drop(TcpStream::connect_timeout(&to, Duration::from_millis(20)));
+                if let Ok(stream) = TcpStream::connect_timeout(&to, Duration::from_millis(20)) {
+                    self.ask(stream);
+                }
             }
             self.send_datagram(*address);
         }
@@ -290,6 +312,22 @@ impl Traffic {
         }
     }
 
+    /// Asks a name server, where that is what the rules meet.
+    fn ask(&self, mut stream: TcpStream) {
+        let Some(queries) = self.queries.as_ref() else {
+            return;
+        };
+        let length = u16::try_from(queries.question.len()).unwrap_or(0);
+        let asked = stream
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .and_then(|()| {
+                stream.write_all(&[&length.to_be_bytes()[..], &queries.question].concat())
+            })
+            .and_then(|()| stream.read(&mut [0]));
+        // Whether it answers says nothing; the counter does.
+        drop(asked);
+    }
+
     fn probed_port(&self) -> u16 {
         self.ports.first().copied().unwrap_or(DISCARD)
     }
@@ -300,12 +338,16 @@ impl Traffic {
             return;
         }
         let to = SocketAddr::new(address, self.probed_port());
+        let word = self
+            .queries
+            .as_ref()
+            .map_or(&b"squall"[..], |queries| &queries.question);
         let any = if address.is_ipv4() {
             "0.0.0.0:0"
         } else {
             "[::]:0"
         };
-        drop(UdpSocket::bind(any).and_then(|socket| socket.send_to(b"squall", to)));
+        drop(UdpSocket::bind(any).and_then(|socket| socket.send_to(word, to)));
     }
 }
 
