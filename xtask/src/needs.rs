@@ -18,6 +18,9 @@ const NEEDS: &[Need] = &[
     Program("ip", "iproute2"),
     Program("tc", "iproute2"),
     Program("unshare", "util-linux"),
+    // What others install, which no fault may change, is planted by its own tools.
+    Program("nft", "nftables"),
+    Program("iptables-legacy", "iptables"),
     Program("systemd-analyze", "systemd"),
     Program("xmllint", "libxml2-utils"),
 ];
