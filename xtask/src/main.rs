@@ -46,7 +46,7 @@ The project's own verbs:
   cargo xtask mutants [GROUP …] [--list] [--shard K/N]  breaks journal, guard, lease and transitions one place at a time; lists what no test notices
   cargo xtask vm [--soak N] [--only WORD] tests in an emulated guest with a Debian kernel: netem, device-mapper, cgroup v2 alone
   cargo xtask bench [NAME] [--format json]  interleaved runs, medians, ratios; exit 1 when a goal is missed
-  cargo xtask fuzz [TARGET] [--seconds N] libFuzzer on what reads foreign input: experiment, journal, frames, hook, policy (needs a C++ compiler)
+  cargo xtask fuzz [TARGET] [--seconds N] libFuzzer on what reads foreign input: experiment, journal, frames, hook, policy, http, stream, json, proxy-file (needs a C++ compiler)
   cargo xtask docs [--check]              writes schemas and reference (or fails when they have drifted)";
 
 fn main() -> ExitCode {

@@ -58,7 +58,7 @@ pub(crate) fn unmet_rights(target: &Target, facts: &HostFacts) -> Vec<Unmet> {
     if let Err(error) = found(target) {
         unmet.push(Unmet {
             what: error.to_string(),
-            remedy: "name a namespace that `ip netns` shows".to_owned(),
+            remedy: "name a namespace that `ip netns` shows, or a running container".to_owned(),
         });
     }
     unmet
@@ -369,7 +369,7 @@ pub mod said {
     pub(crate) const REQUIRES_KERNEL: &str = "CAP_NET_ADMIN in the network namespace, and netem, tbf, clsact, flower, fw, mirred and ifb in the kernel with CAP_SYS_ADMIN; else nf_tables and nfnetlink_queue, the nftables expression `queue` or the xtables target NFQUEUE";
     pub(crate) const AFTER_KILL_KERNEL: &str = "by the kernel's own qdiscs nothing is served, and they go when guard or agent ends the injection, or with the next `squall undo`; by a queue the kernel lets packets pass at once, what waited is lost, and the rule goes with the next `squall undo`";
     pub(crate) const AFTER_KILL: &str = "the kernel, at once: packets pass when nobody reads their queue, and what waited is lost; the rule goes with the next `squall undo`";
-    pub(crate) const TARGETS: &[&str] = &["namespace", "host"];
+    pub(crate) const TARGETS: &[&str] = &["namespace", "container", "container-label", "host"];
 }
 
 /// A problem with a value.

@@ -3,9 +3,10 @@
 use super::ssh::Session;
 use crate::fault::{FaultError, Target};
 use crate::network::{Network, Peer};
-use crate::sys::namespace::Namespace;
+use crate::sys::namespace::{self, Namespace};
 use crate::sys::netlink::Message;
 use crate::sys::nftables::{self, Counted, Hook, Part};
+use crate::sys::process::Process;
 use crate::sys::raw::OWN_MARK;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -316,9 +317,12 @@ pub fn place(target: &Target) -> Result<Option<PathBuf>, FaultError> {
     match target {
         Target::Host => Ok(None),
         Target::Namespace { path } => Ok(Some(named(path))),
+        Target::Container { init, .. } => {
+            Ok(Some(PathBuf::from(format!("/proc/{}/ns/net", init.pid))))
+        }
         other => Err(FaultError::Target {
             target: format!("{other:?}"),
-            because: "it is neither a network namespace nor the host".to_owned(),
+            because: "it is neither a network namespace, nor a container, nor the host".to_owned(),
         }),
     }
 }
@@ -326,14 +330,32 @@ pub fn place(target: &Target) -> Result<Option<PathBuf>, FaultError> {
 /// The namespace a target names, held open.
 ///
 /// # Errors
-/// As [`place`], and when it is gone.
+/// As [`place`], when it is gone, and when it is a container that has no network of its own.
 pub fn found(target: &Target) -> Result<Namespace, FaultError> {
     let path = place(target)?;
-    Namespace::open(path.as_deref()).map_err(|source| FaultError::Os {
+    let opened = Namespace::open(path.as_deref()).map_err(|source| FaultError::Os {
         action: "find".to_owned(),
         object: format!("{target:?}"),
         source,
-    })
+    })?;
+    let Target::Container { name, init, .. } = target else {
+        return Ok(opened);
+    };
+    let refuse = |because: &str| FaultError::Target {
+        target: format!("container {name}"),
+        because: because.to_owned(),
+    };
+    // Looked at after it was opened: a pid that has become another process's leads to another namespace.
+    let is_its = Process::open(init).is_ok_and(|process| process.is_some());
+    if !is_its {
+        return Err(refuse("its first process has ended"));
+    }
+    if namespace::inode(None).is_ok_and(|ours| ours == opened.inode()) {
+        return Err(refuse(
+            "it shares the network of this host; aim at `host: true` where that is meant",
+        ));
+    }
+    Ok(opened)
 }
 
 /// A bare name is one of `ip netns`.
