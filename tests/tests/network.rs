@@ -37,7 +37,8 @@ fn dump(program: &str, arguments: &[&str]) -> anyhow::Result<Vec<String>> {
     ensure!(output.status.success(), "{program} {arguments:?}: {said}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let without = |line: &str| -> String {
-        let mut words: Vec<&str> = line.split_whitespace().collect();
+        // Every byte but the numbers: spaces too.
+        let mut words: Vec<&str> = line.split(' ').collect();
         // `counter packets 3 bytes 120` and `:INPUT ACCEPT [3:120]`; comments carry the time.
         for at in 0..words.len() {
             if ["packets", "bytes"].contains(&words[at]) && at + 1 < words.len() {

@@ -20,6 +20,9 @@ const NEEDS: &[Need] = &[
     Program("kill", "procps"),
     Program("pgrep", "procps"),
     Program("unshare", "util-linux"),
+    // What others install, which no fault may change, is planted by its own tools.
+    Program("nft", "nftables"),
+    Program("iptables-legacy", "iptables"),
     Program("systemd-analyze", "systemd"),
     Program("xmllint", "libxml2-utils"),
 ];

@@ -29,7 +29,7 @@ const NEEDS: &[Need] = &[
 
 /// Tests that run in the guest: package, test program, the beginning of a test's name (none: all of its tests), seconds for each.
 const SUITE: &[(&str, &str, &[&str], u32)] = &[
-    ("squall-tests", "guest", &[], 120),
+    ("squall-tests", "guest", &[], 400),
     ("squall-tests", "network", &[], 400),
     ("squall-tests", "compliance", &[], 900),
     ("squall-faults", "guard_cgroup", &[], 120),
@@ -37,7 +37,7 @@ const SUITE: &[(&str, &str, &[&str], u32)] = &[
 /// What each boot of a soak runs.
 const SOAK: &str = "guest";
 /// How long a guest may take to its first line and then to its last, without the tests' own limits being reached.
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_secs(240);
 const WHOLE: Duration = Duration::from_secs(50 * 60);
 
 const USAGE: &str = "usage: cargo xtask vm [--soak N] [--only WORD]   N boots with the short part of the suite; tests whose names hold WORD";
@@ -235,7 +235,8 @@ impl std::fmt::Display for Report {
 }
 
 impl Guest {
-    /// Starts it. cmpxchg16b is hidden: with it, some boots end in a double fault under emulation.
+    /// Starts it. cmpxchg16b is hidden: with it, some boots end in a double fault under emulation. The kernel does not try its timer out: on
+    /// a busy host the interrupts come too late for that, and it panics.
     fn boot(kernel: &Path, initramfs: &Path, console: &Path) -> Result<Guest> {
         let mut command = Command::new("qemu-system-x86_64");
         command
@@ -262,7 +263,7 @@ impl Guest {
             ])
             .args([
                 "-append",
-                "console=ttyS0 panic=-1 quiet mitigations=off tsc=unstable",
+                "console=ttyS0 panic=-1 quiet mitigations=off tsc=unstable no_timer_check",
             ])
             .arg("-kernel")
             .arg(kernel)

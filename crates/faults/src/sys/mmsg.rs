@@ -3,6 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+/// The most datagrams that one call takes.
+pub const AT_ONCE: usize = 64;
+
 /// Room for datagrams.
 #[derive(Debug)]
 pub struct Datagrams {
@@ -13,8 +16,9 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    /// Room for `count` datagrams of at most `size` bytes each; what is longer is cut off.
+    /// Room for `count` (at most [`AT_ONCE`]) datagrams of at most `size` bytes each; what is longer is cut off.
     pub fn new(count: usize, size: usize) -> Datagrams {
+        let count = count.min(AT_ONCE);
         Datagrams {
             bytes: vec![0; count * size],
             size,
@@ -26,22 +30,17 @@ impl Datagrams {
     /// Receives what is there, as many as there is room for; none when nothing waits.
     pub fn receive(&mut self, socket: &impl AsFd) -> io::Result<usize> {
         self.received = 0;
-        let mut parts: Vec<libc::iovec> = self
-            .bytes
-            .chunks_exact_mut(self.size)
-            .map(|chunk| libc::iovec {
-                iov_base: chunk.as_mut_ptr().cast(),
-                iov_len: chunk.len(),
-            })
-            .collect();
-        // SAFETY: all zeros is a message header without buffers.
-        let empty = unsafe { std::mem::zeroed::<libc::mmsghdr>() };
-        let mut heads = vec![empty; parts.len()];
-        for (head, part) in heads.iter_mut().zip(&mut parts) {
+        // SAFETY: all zeros is a message header without buffers, and a buffer without room.
+        let (mut heads, mut parts) =
+            unsafe { std::mem::zeroed::<([libc::mmsghdr; AT_ONCE], [libc::iovec; AT_ONCE])>() };
+        let chunks = self.bytes.chunks_exact_mut(self.size);
+        for ((part, head), chunk) in parts.iter_mut().zip(&mut heads).zip(chunks) {
+            part.iov_base = chunk.as_mut_ptr().cast();
+            part.iov_len = chunk.len();
             head.msg_hdr.msg_iov = part;
             head.msg_hdr.msg_iovlen = 1;
         }
-        let count = heads.len() as libc::c_uint;
+        let count = self.lengths.len() as libc::c_uint;
         let fd = socket.as_fd().as_raw_fd();
         let (start, flags) = (heads.as_mut_ptr(), libc::MSG_DONTWAIT);
         // SAFETY: each header points to one part, each part to a chunk of its own; all outlive the call.

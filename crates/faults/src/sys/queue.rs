@@ -1,6 +1,6 @@
 //! A netfilter queue in the kernel's own words: packets wait there for our verdict.
 
-use super::mmsg::{Datagrams, set_option};
+use super::mmsg::{AT_ONCE, Datagrams, set_option};
 use super::netlink::{ACK, Attributes, ERROR, REQUEST, attributes, errno, frame, replies};
 use rustix::fd::OwnedFd;
 use rustix::net::{
@@ -27,8 +27,6 @@ const ROOM: i32 = 32 << 20;
 const VERDICTS_MAX: usize = 96 << 10;
 const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
-/// Messages read at once.
-const AT_ONCE: usize = 64;
 
 /// What is told of each packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +35,7 @@ pub enum Copy {
     Nothing,
     /// That it is there; large packets come cut up, as they go over the wire.
     Cut,
-    /// Its first bytes and its length; large packets come whole.
+    /// Its length; large packets come whole.
     Heads,
     /// All of it, as it goes over the wire: large packets come cut up, with their checksums.
     Wire,
@@ -105,7 +103,8 @@ impl Queue {
         )?;
         let (range, mode) = match copy {
             Copy::Nothing | Copy::Cut => (0u32, COPY_META),
-            Copy::Heads => (128, COPY_PACKET),
+            // Of the bytes none is looked at; their number comes along.
+            Copy::Heads => (4, COPY_PACKET),
             Copy::Wire => (0xffff, COPY_PACKET),
         };
         let mut params = range.to_be_bytes().to_vec();
@@ -201,16 +200,13 @@ impl Queue {
         if self.verdicts.len() + payload.len() > VERDICTS_MAX {
             self.settle()?;
         }
-        let mut header = [0u8; 8];
-        header[..4].copy_from_slice(&verdict.to_be_bytes());
-        header[4..].copy_from_slice(&id.to_be_bytes());
-        let mut wanted = Attributes::new().bytes(2, &header);
-        if !payload.is_empty() {
-            wanted = wanted.bytes(10, payload);
-        }
-        let message = frame(kind, REQUEST, 0, 0, self.number, wanted.as_bytes());
-        self.verdicts.extend_from_slice(&message);
-        self.verdicts.resize(self.verdicts.len().div_ceil(4) * 4, 0);
+        write_verdict(
+            &mut self.verdicts,
+            kind,
+            self.number,
+            [verdict, id],
+            payload,
+        );
         Ok(())
     }
 
@@ -223,6 +219,32 @@ impl Queue {
         self.verdicts.clear();
         sent?;
         Ok(())
+    }
+}
+
+/// Appends a verdict as it goes over the wire: there is one for each packet, so nothing is put together elsewhere first.
+fn write_verdict(to: &mut Vec<u8>, kind: u16, queue: u16, words: [u32; 2], payload: &[u8]) {
+    const HEAD: usize = 16 + 4 + 4 + 8;
+    let more = if payload.is_empty() {
+        0
+    } else {
+        4 + payload.len()
+    };
+    to.extend_from_slice(&((HEAD + more) as u32).to_ne_bytes());
+    to.extend_from_slice(&kind.to_ne_bytes());
+    to.extend_from_slice(&REQUEST.to_ne_bytes());
+    // Sequence, sender, family and version are zero.
+    to.extend_from_slice(&[0; 10]);
+    to.extend_from_slice(&queue.to_be_bytes());
+    to.extend_from_slice(&12u16.to_ne_bytes());
+    to.extend_from_slice(&2u16.to_ne_bytes());
+    to.extend_from_slice(&words[0].to_be_bytes());
+    to.extend_from_slice(&words[1].to_be_bytes());
+    if more > 0 {
+        to.extend_from_slice(&(more as u16).to_ne_bytes());
+        to.extend_from_slice(&10u16.to_ne_bytes());
+        to.extend_from_slice(payload);
+        to.resize(to.len().div_ceil(4) * 4, 0);
     }
 }
 
@@ -297,6 +319,30 @@ pub fn taken() -> io::Result<Vec<u16>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verdict_is_written_as_the_general_writer_would() {
+        for payload in [&b""[..], b"odd", b"four"] {
+            let mut wanted = Attributes::new().bytes(2, &[0, 0, 0, 1, 0, 0, 0, 9]);
+            if !payload.is_empty() {
+                wanted = wanted.bytes(10, payload);
+            }
+            // The last attribute's padding is not counted in the length.
+            let mut framed = frame(VERDICT, REQUEST, 0, 0, 0x5a01, wanted.as_bytes());
+            let mut written = Vec::new();
+            write_verdict(&mut written, VERDICT, 0x5a01, [ACCEPT, 9], payload);
+            assert_eq!(written[4..], framed.split_off(4)[..], "{payload:?}");
+            let length = u32::from_ne_bytes(written[..4].try_into().unwrap());
+            assert_eq!(
+                length as usize,
+                32 + if payload.is_empty() {
+                    0
+                } else {
+                    4 + payload.len()
+                }
+            );
+        }
+    }
 
     #[test]
     fn a_packet_is_read_whole_or_cut_with_its_length() {
