@@ -3,6 +3,7 @@
 //! A fault in the catalogue without a recipe here fails both suites.
 
 mod packets;
+mod requests;
 
 use std::fs;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -59,6 +60,8 @@ pub struct Prey {
     sockets: Vec<UdpSocket>,
     /// Connections, both their ends.
     connections: Vec<[TcpStream; 2]>,
+    /// A proxy, and a client that asks through it all the time.
+    proxy: Option<requests::Proxied>,
 }
 
 /// How one fault is tried.
@@ -89,7 +92,7 @@ pub fn recipe(kind: &str) -> anyhow::Result<&'static Recipe> {
 }
 
 /// Every recipe.
-pub static RECIPES: [Recipe; 15] = [
+pub static RECIPES: [Recipe; 27] = [
     Recipe {
         kind: "process-pause",
         prepare: a_process,
@@ -159,6 +162,18 @@ pub static RECIPES: [Recipe; 15] = [
     packets::RATE,
     packets::BLACKHOLE,
     packets::RESET,
+    requests::STATUS,
+    requests::RATE_LIMIT,
+    requests::DELAYED,
+    requests::HANG,
+    requests::RESET,
+    requests::FIRST_TOKEN,
+    requests::TOKEN_DELAY,
+    requests::STALL,
+    requests::CUT,
+    requests::MALFORMED,
+    requests::ERROR,
+    requests::TEXT,
 ];
 
 impl Prey {
@@ -172,6 +187,7 @@ impl Prey {
             listeners: Vec::new(),
             sockets: Vec::new(),
             connections: Vec::new(),
+            proxy: None,
         }
     }
 

@@ -27,7 +27,10 @@ pub fn wrong_target_is_refused(way: &Way) -> anyhow::Result<()> {
         Target::Host => Target::File {
             path: "/nowhere".into(),
         },
-        Target::File { .. } | Target::Process { .. } | Target::Namespace { .. } => Target::Host,
+        Target::File { .. }
+        | Target::Process { .. }
+        | Target::Namespace { .. }
+        | Target::Proxy { .. } => Target::Host,
     };
     let unmet = fault.fault().unmet(&wrong, &facts());
     ensure!(
@@ -61,7 +64,8 @@ pub fn missing_target_is_refused(way: &Way) -> anyhow::Result<()> {
         Target::File { path } => {
             std::fs::remove_file(path)?;
         }
-        Target::Host | Target::Namespace { .. } => return Ok(()),
+        // Its prey listens as long as it is there: nobody can end it without ending the trial.
+        Target::Host | Target::Namespace { .. } | Target::Proxy { .. } => return Ok(()),
     }
     let injection = Injection::begin(&trial.state, &fault, target)?;
     ensure!(
@@ -131,6 +135,9 @@ fn give_away(prey: &mut Prey) -> anyhow::Result<()> {
         for path in [path.as_path(), folder] {
             std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))?;
         }
+    }
+    if let Some(socket) = prey.proxy_socket() {
+        std::os::unix::fs::chown(socket, Some(NOBODY), Some(NOBODY))?;
     }
     Ok(())
 }

@@ -177,6 +177,7 @@ impl Conductor<'_> {
             log: self.folder.log(undisturbed),
             patterns: owned.patterns.clone(),
             hook: owned.training,
+            proxy: owned.proxy.clone(),
             private: owned.private,
         };
         let starts = |it: &Self| it.board.of_workload(|workload| workload.starts);

@@ -12,6 +12,7 @@ mod injection;
 mod orders;
 pub mod output;
 pub mod procs;
+mod proxied;
 mod rule_end;
 mod rules;
 mod served;
