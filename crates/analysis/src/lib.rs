@@ -18,6 +18,7 @@ mod ledger;
 pub mod lineage;
 pub mod lives;
 mod log;
+mod losses;
 pub mod models;
 pub mod num;
 mod pair;

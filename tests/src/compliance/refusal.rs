@@ -30,6 +30,7 @@ pub fn wrong_target_is_refused(way: &Way) -> anyhow::Result<()> {
         Target::File { .. }
         | Target::Process { .. }
         | Target::Namespace { .. }
+        | Target::Container { .. }
         | Target::Proxy { .. } => Target::Host,
     };
     let unmet = fault.fault().unmet(&wrong, &facts());
@@ -64,8 +65,11 @@ pub fn missing_target_is_refused(way: &Way) -> anyhow::Result<()> {
         Target::File { path } => {
             std::fs::remove_file(path)?;
         }
-        // Its prey listens as long as it is there: nobody can end it without ending the trial.
-        Target::Host | Target::Namespace { .. } | Target::Proxy { .. } => return Ok(()),
+        // A proxy listens as long as it is there: nobody can end it without ending the trial.
+        Target::Host
+        | Target::Namespace { .. }
+        | Target::Container { .. }
+        | Target::Proxy { .. } => return Ok(()),
     }
     let injection = Injection::begin(&trial.state, &fault, target)?;
     ensure!(
