@@ -3,7 +3,7 @@
 //! The guard kills and reaps its own child and nothing else: an unreaped child's pid cannot be
 //! taken by another process, so the kill cannot hit a stranger.
 
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,6 +27,27 @@ impl Spawned {
             .spawn()
             .with_context(|| format!("start {command:?}"))?;
         Ok(Self(child))
+    }
+
+    /// Starts a command whose input stays open as long as what is given with it.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn fed(command: &mut Command) -> anyhow::Result<(Self, ChildStdin)> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start {command:?}"))?;
+        let input = child.stdin.take().context("no input")?;
+        Ok((Self(child), input))
+    }
+
+    /// What it writes, where that was piped.
+    ///
+    /// # Errors
+    /// When it was not, or was taken already.
+    pub fn output(&mut self) -> anyhow::Result<ChildStdout> {
+        self.0.stdout.take().context("its output is not piped")
     }
 
     /// Starts a process that does nothing for longer than any test runs.

@@ -4,6 +4,7 @@
 
 pub mod names;
 mod packets;
+mod requests;
 
 use std::fs;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -60,6 +61,8 @@ pub struct Prey {
     sockets: Vec<UdpSocket>,
     /// Connections, both their ends.
     connections: Vec<[TcpStream; 2]>,
+    /// A proxy, and a client that asks through it all the time.
+    proxy: Option<requests::Proxied>,
 }
 
 /// How one fault is tried.
@@ -90,7 +93,7 @@ pub fn recipe(kind: &str) -> anyhow::Result<&'static Recipe> {
 }
 
 /// Every recipe.
-pub static RECIPES: [Recipe; 16] = [
+pub static RECIPES: [Recipe; 28] = [
     Recipe {
         kind: "process-pause",
         prepare: a_process,
@@ -161,6 +164,18 @@ pub static RECIPES: [Recipe; 16] = [
     packets::BLACKHOLE,
     packets::RESET,
     names::DNS,
+    requests::STATUS,
+    requests::RATE_LIMIT,
+    requests::DELAYED,
+    requests::HANG,
+    requests::RESET,
+    requests::FIRST_TOKEN,
+    requests::TOKEN_DELAY,
+    requests::STALL,
+    requests::CUT,
+    requests::MALFORMED,
+    requests::ERROR,
+    requests::TEXT,
 ];
 
 impl Prey {
@@ -174,6 +189,7 @@ impl Prey {
             listeners: Vec::new(),
             sockets: Vec::new(),
             connections: Vec::new(),
+            proxy: None,
         }
     }
 

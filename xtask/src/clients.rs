@@ -21,9 +21,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool> {
         bail!("the build failed; see above");
     }
     let python = CLIENTS.ensure()?.join("bin/python").display().to_string();
-    succeeds(&mut program(
-        &python,
-        &["tests/clients/clients.py"],
-        "debug",
-    ))
+    let passes = |script| succeeds(&mut program(&python, &[script], "debug"));
+    Ok(passes("tests/clients/clients.py")? && passes("tests/clients/experiment.py")?)
 }

@@ -1,6 +1,7 @@
 //! From a stored run to its report.
 
 use crate::chart::{self, SeriesReport};
+use crate::clients::{Clients, Known, judge, users};
 use crate::diagnosis::diagnose;
 use crate::ettr::effectiveness;
 use crate::expect::{Findings, Judged, Judgement};
@@ -19,6 +20,8 @@ use crate::run::Run;
 use crate::same_result::{self, Sameness};
 use crate::verdict;
 use crate::{figures, signals, story, words};
+use squall_model::event::Stage;
+use squall_model::exchange::{Ended::Left, Exchange, LOST as EXCHANGES};
 use squall_model::experiment::Goal;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,12 +83,46 @@ pub fn conclude(run: &Run) -> Report {
         training,
         series,
         verdict,
+        clients: clients(&log),
         models: models(&findings),
         advice: advice(projection.as_ref(), diagnosis.as_ref()),
         projection,
         diagnosis,
         same_result: same.clone(),
     }
+}
+
+fn clients(log: &Log<'_>) -> Option<Clients> {
+    // What a client left open when we ended it says nothing of it.
+    let ending = log
+        .entered(Stage::Undo)
+        .filter(|_| log.work.ended.as_ref().is_some_and(|ended| ended.by_squall));
+    let is_ours = |t_ns: u64, one: &Exchange| {
+        one.ended == Some(Left) && ending.is_some_and(|from| t_ns >= from)
+    };
+    let exchanges: Vec<Exchange> = log
+        .exchanges
+        .iter()
+        .filter(|(t_ns, one)| !is_ours(*t_ns, one))
+        .map(|(_, one)| (*one).clone())
+        .collect();
+    let of_proxy = |what: &str| what.starts_with(EXCHANGES);
+    let lost = log.dropped.iter().filter(|(what, _)| of_proxy(what));
+    let lost = lost.map(|(_, count)| count).sum();
+    if exchanges.is_empty() && lost == 0 {
+        return None;
+    }
+    let started = log
+        .start
+        .and_then(|start| start.started_utc.parse::<jiff::Timestamp>().ok());
+    let known = Known {
+        lost,
+        from_ns: started.map_or(0, |at| u64::try_from(at.as_nanosecond()).unwrap_or(0)),
+    };
+    Some(Clients {
+        users: users(&exchanges, lost),
+        findings: judge(&exchanges, known),
+    })
 }
 
 fn goal(goal: Goal) -> &'static str {

@@ -5,6 +5,7 @@
 
 mod attribution;
 pub mod chart;
+pub mod clients;
 mod conclude;
 pub mod diagnosis;
 pub mod ettr;

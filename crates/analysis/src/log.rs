@@ -2,6 +2,7 @@
 
 use crate::run::Run;
 use squall_model::event::{Body, Observation, Place, Precision, Stage};
+use squall_model::exchange::Exchange;
 use squall_model::exit::Exit;
 use squall_model::hook::TrainingEvent;
 use squall_model::id::{InjectionId, RuleId};
@@ -122,6 +123,8 @@ pub(crate) struct Log<'a> {
     pub(crate) dropped: Vec<(&'a str, u64)>,
     pub(crate) notes: Vec<(u64, &'a str)>,
     pub(crate) ended: Option<(Exit, &'a str)>,
+    /// What went through the run's proxy.
+    pub(crate) exchanges: Vec<(u64, &'a Exchange)>,
 }
 
 impl<'a> Log<'a> {
@@ -199,6 +202,7 @@ impl<'a> Log<'a> {
             }
             Body::Lost { what, because } => self.lost.push((t_ns, what, because)),
             Body::Dropped { what, count } => self.dropped.push((what, *count)),
+            Body::Exchanged { exchange } => self.exchanges.push((t_ns, exchange)),
             Body::Note { text } => self.notes.push((t_ns, text)),
             Body::RunEnded { exit, by } => self.ended = Some((*exit, by)),
             Body::WorkloadStarted { .. } | Body::WorkloadEnded { .. } | Body::Training { .. } => {

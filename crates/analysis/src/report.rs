@@ -3,6 +3,7 @@
 //! Times are nanoseconds since the run started unless a name says otherwise; `started_utc` places them.
 
 use crate::chart::SeriesReport;
+use crate::clients::Clients;
 use crate::diagnosis::Diagnosis;
 use crate::ettr::Effectiveness;
 use crate::expect::Judged;
@@ -62,6 +63,9 @@ pub struct Report {
     /// The four basic models and the field's measures beside them; absent when there is no training to speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<Models>,
+    /// What users of a service saw and what their clients did; absent when nothing went through a proxy of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Clients>,
     /// What the measured recovery would cost at other sizes; absent when too little was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projection: Option<Projection>,

@@ -3,6 +3,9 @@
 //! A fault is one file in its crate and one word in the list below.
 #![forbid(unsafe_code)]
 
+pub mod requests;
+pub mod served;
+
 use schemars::{Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 use squall_faults::fault::{Fault, FaultKind, Injectable};
@@ -10,19 +13,19 @@ use squall_model::syntax::{ConfigProblem, FaultList, KindInfo};
 
 /// Makes the enum of all faults from their words.
 macro_rules! faults {
-    ($($module:ident::$Fault:ident),* $(,)?) => {
+    ($($home:ident { $($module:ident::$Fault:ident),* $(,)? })*) => {
         /// A fault with its config.
         #[derive(Debug, Clone, PartialEq)]
-        pub enum Faults { $(
+        pub enum Faults { $($(
             #[doc = concat!("`", stringify!($module), "`")]
-            $Fault(squall_faults::$module::$Fault),
-        )* }
+            $Fault($home::$module::$Fault),
+        )*)* }
 
-        const KINDS: &[KindInfo] = &[$(<squall_faults::$module::$Fault as FaultKind>::INFO),*];
+        const KINDS: &[KindInfo] = &[$($(<$home::$module::$Fault as FaultKind>::INFO),*),*];
 
         impl Injectable for Faults {
             fn fault(&self) -> &dyn Fault {
-                match self { $(Faults::$Fault(config) => config),* }
+                match self { $($(Faults::$Fault(config) => config,)*)* }
             }
         }
 
@@ -31,23 +34,23 @@ macro_rules! faults {
                 KINDS
             }
             fn config_schema(kind: &str, generator: &mut SchemaGenerator) -> Option<Schema> {
-                $(if kind == <squall_faults::$module::$Fault as FaultKind>::INFO.kind {
+                $($(if kind == <$home::$module::$Fault as FaultKind>::INFO.kind {
                     // In place, not by reference: the keys that all faults share are added to it.
-                    return Some(<squall_faults::$module::$Fault as schemars::JsonSchema>::json_schema(generator));
-                })*
+                    return Some(<$home::$module::$Fault as schemars::JsonSchema>::json_schema(generator));
+                })*)*
                 None
             }
             fn parse(kind: &str, config: serde_json::Value) -> Result<Self, (String, String)> {
-                $(if kind == <squall_faults::$module::$Fault as FaultKind>::INFO.kind {
+                $($(if kind == <$home::$module::$Fault as FaultKind>::INFO.kind {
                     return read(config).map(Faults::$Fault);
-                })*
+                })*)*
                 Err((String::new(), format!("there is no fault `{kind}`")))
             }
             fn kind(&self) -> &'static str {
-                match self { $(Faults::$Fault(_) => <squall_faults::$module::$Fault as FaultKind>::INFO.kind),* }
+                match self { $($(Faults::$Fault(_) => <$home::$module::$Fault as FaultKind>::INFO.kind,)*)* }
             }
             fn config(&self) -> serde_json::Value {
-                let value = match self { $(Faults::$Fault(config) => serde_json::to_value(config)),* };
+                let value = match self { $($(Faults::$Fault(config) => serde_json::to_value(config),)*)* };
                 value.unwrap_or_default()
             }
             fn problems(&self) -> Vec<ConfigProblem> {
@@ -58,22 +61,38 @@ macro_rules! faults {
 }
 
 faults! {
-    process_pause::ProcessPause,
-    process_kill::ProcessKill,
-    process_terminate::ProcessTerminate,
-    cpu_pressure::CpuPressure,
-    memory_pressure::MemoryPressure,
-    file_damage::FileDamage,
-    network_partition::NetworkPartition,
-    network_delay::NetworkDelay,
-    network_loss::NetworkLoss,
-    network_dns::NetworkDns,
-    network_duplicate::NetworkDuplicate,
-    network_reorder::NetworkReorder,
-    network_corrupt::NetworkCorrupt,
-    network_rate::NetworkRate,
-    network_blackhole::NetworkBlackhole,
-    network_reset::NetworkReset,
+    squall_faults {
+        process_pause::ProcessPause,
+        process_kill::ProcessKill,
+        process_terminate::ProcessTerminate,
+        cpu_pressure::CpuPressure,
+        memory_pressure::MemoryPressure,
+        file_damage::FileDamage,
+        network_partition::NetworkPartition,
+        network_delay::NetworkDelay,
+        network_loss::NetworkLoss,
+        network_dns::NetworkDns,
+        network_duplicate::NetworkDuplicate,
+        network_reorder::NetworkReorder,
+        network_corrupt::NetworkCorrupt,
+        network_rate::NetworkRate,
+        network_blackhole::NetworkBlackhole,
+        network_reset::NetworkReset,
+    }
+    requests {
+        http_status::HttpStatus,
+        http_rate_limit::HttpRateLimit,
+        http_delay::HttpDelay,
+        http_hang::HttpHang,
+        http_reset::HttpReset,
+        llm_first_token::LlmFirstToken,
+        llm_token_delay::LlmTokenDelay,
+        llm_stall::LlmStall,
+        llm_cut::LlmCut,
+        llm_malformed::LlmMalformed,
+        llm_error::LlmError,
+        llm_text::LlmText,
+    }
 }
 
 /// Reads one config; an error names the path of the key inside it.

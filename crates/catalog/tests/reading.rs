@@ -8,16 +8,17 @@ use squall_model::plan::build;
 use squall_model::syntax::FaultList;
 use std::time::{Duration, Instant};
 
-const HEAD: &str = "\
-version: 1
-title: the example of a fault
-workload:
-  training: {run: train --epochs 40}
-method:
-";
+const TRAINING: &str = "training: {run: train --epochs 40}";
+const CALLING: &str = "process: {run: ask, proxy: {upstream: mock}}";
 
 fn experiment(step: &str) -> String {
-    format!("{HEAD}  - {step}\n")
+    let workload = match step.contains("proxy: workload") {
+        true => CALLING,
+        false => TRAINING,
+    };
+    format!(
+        "version: 1\ntitle: the example of a fault\nworkload:\n  {workload}\nmethod:\n  - {step}\n"
+    )
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn every_piece_of_yaml_in_the_guide_is_sound() {
 /// A hang guard; the promise of 5 ms for a release build is measured by the benchmark.
 #[test]
 fn a_hundred_lines_are_checked_without_delay() {
-    let mut text = HEAD.to_owned();
+    let mut text = format!("version: 1\ntitle: a long one\nworkload:\n  {TRAINING}\nmethod:\n");
     for line in 0..96 {
         text.push_str(&format!("  - process-pause: {{name: s{line}, target: {{rank: 1}}, at: {{step: {}}}, for: 5s, probability: 50%}}\n", line + 1));
     }

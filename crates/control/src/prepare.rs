@@ -9,12 +9,13 @@ use squall_faults::kind::HostFacts;
 use squall_faults::sys::private::may_be_made;
 use squall_model::diagnostic::Diagnostic;
 use squall_model::exit::Exit;
+use squall_model::experiment::Workload;
 use squall_model::id::RuleId;
 use squall_model::load;
 use squall_model::plan::{Plan, PlannedRule, Unmet, build};
 use squall_model::policy::{Eligible, Refusal, judge};
 use squall_model::syntax::FaultList;
-use squall_model::timing::Selector;
+use squall_model::timing::{OWN_PROXY, Selector};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -170,6 +171,13 @@ pub fn prepare(path: &Path, circumstances: &Circumstances) -> Result<Prepared, P
         }
     }
     isolate(&mut plan, circumstances);
+    let has_proxy = matches!(
+        &loaded.experiment.workload,
+        Some(Workload::Process(process)) if process.proxy.is_some()
+    );
+    if has_proxy && plan.isolation.is_some() {
+        unreachable_proxy(&mut plan);
+    }
     let policies = policies::<Faults>(&circumstances.policy_places)?;
     let decision = judge(&plan, &policies, &eligible);
     if !decision.refusals.is_empty() {
@@ -272,12 +280,23 @@ fn isolate(plan: &mut Plan, circumstances: &Circumstances) {
     }
 }
 
+/// A workload in a network namespace of its own reaches no proxy outside of it.
+fn unreachable_proxy(plan: &mut Plan) {
+    for rule in plan.rules.iter_mut().filter(|rule| is_private(rule)) {
+        rule.unmet.push(Unmet {
+            what: "a network that workload and proxy share".into(),
+            remedy: "leave `proxy:` out, or aim at a namespace that `ip netns` shows".into(),
+        });
+    }
+}
+
 /// The targets that a selector matches now; nothing when they belong to a workload that does not run yet.
 fn targets(rule: &PlannedRule, owned: bool) -> Result<Option<Vec<Target>>, PrepareError> {
     let target = &rule.target;
     let later = |text: &Option<String>| text.as_ref().is_some_and(|text| text.contains("{out}"));
     let of_workload = target.rank.is_some()
         || target.workload == Some(true)
+        || target.proxy.as_deref() == Some(OWN_PROXY)
         || later(&target.file)
         || later(&target.pid_file);
     if (owned && of_workload)
@@ -324,6 +343,7 @@ fn eligible(found: &[Target]) -> Eligible {
         }
         Target::Container { name, .. } => name.clone(),
         Target::Host => "host".into(),
+        Target::Proxy { socket } => format!("proxy {}", socket.display()),
     };
     Eligible {
         count: found.len() as u64,

@@ -37,6 +37,8 @@ pub enum Target {
     },
     /// This machine.
     Host,
+    /// A proxy of ours, by its control socket.
+    Proxy { socket: PathBuf },
 }
 
 /// Something a fault needs that the host does not have. Checked before anything is touched.
@@ -94,6 +96,11 @@ pub trait Fault: Debug + Send + Sync {
     /// Whether the target `workload` means the network namespace that the workload has to be started in for this fault, and not its processes.
     fn needs_namespaces(&self) -> bool {
         false
+    }
+    /// For a fault that waits for its prey, such as a rule on requests: whether what `inject` set up has acted yet. Until then it is armed
+    /// and has not landed; one that never acts does not land. None: it acts as soon as it is there.
+    fn fired(&self, _: &[Undo]) -> Option<Observation> {
+        None
     }
     /// Problems with its values that types cannot express.
     fn problems(&self) -> Vec<ConfigProblem> {

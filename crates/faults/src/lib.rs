@@ -17,6 +17,7 @@ pub mod lease;
 pub mod network;
 pub mod packet;
 pub mod protocol;
+pub mod proxy;
 pub mod recover;
 pub mod serve;
 pub mod spawn;

@@ -32,12 +32,24 @@ pub struct WorkloadSpec {
     pub patterns: Vec<LogPattern>,
     /// Whether the hook is offered to it (environment and files).
     pub hook: bool,
+    /// The proxy that stands between it and a service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxySpec>,
     /// It starts in network and mount namespaces of its own.
     #[serde(default)]
     pub private: bool,
     /// Rules with which the method begins and whose aim may come before it: whoever reaches it is held until they are armed.
     #[serde(default)]
     pub first: Vec<Rule>,
+}
+
+/// The workload's own proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxySpec {
+    /// `http://host:port` or `mock`.
+    pub upstream: String,
+    /// Variables that get its address, and what follows that there.
+    pub env: BTreeMap<String, String>,
 }
 
 /// One fault step, armed in the agent.

@@ -100,9 +100,12 @@ pub fn body(kind: &str) -> Option<Body> {
     }
 }
 
+/// Further bodies, of crates that this one must not know.
+pub type Others = fn(&str) -> Option<Body>;
+
 /// The whole child. Words about a failure go to standard error, which is the run's log.
-pub fn main(kind: &str) -> ExitCode {
-    let Some(body) = body(kind) else {
+pub fn main(kind: &str, others: Others) -> ExitCode {
+    let Some(body) = body(kind).or_else(|| others(kind)) else {
         return fail(&format!("`{kind}` is not a served fault"));
     };
     let config = match gate(&mut Unbuffered) {

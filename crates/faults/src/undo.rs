@@ -51,6 +51,8 @@ pub enum Undo {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         namespace_inode: Option<u64>,
     },
+    /// Removes a rule from a proxy of ours, by its control socket. Its rules end with a proxy.
+    RemoveRule { socket: PathBuf, rule: String },
     /// Deletes a network interface by name and kind, inside a network namespace.
     DeleteLink {
         name: String,
@@ -123,6 +125,16 @@ pub fn revert(undo: &Undo) -> Result<(), UndoError> {
             cgroups,
             grace_ms,
         } => tree::end(mark, cgroups, *grace_ms),
+        Undo::RemoveRule { socket, rule } => crate::proxy::remove(socket, rule).map_err(|error| {
+            UndoError::new(
+                format!(
+                    "remove the rule {rule} from the proxy at {}",
+                    socket.display()
+                ),
+                error,
+                "end the proxy; its rules end with it",
+            )
+        }),
         Undo::RemoveCgroups { paths } => cgroup::remove(paths),
         Undo::RestoreFile { path, backup } => file::restore(path, backup),
         Undo::DeleteTable {
@@ -159,6 +171,7 @@ pub fn presence(undo: &Undo) -> Observation {
         Undo::Continue { process } => process::stopped(process),
         Undo::EndProcess { process, what, .. } => process::runs(process, what),
         Undo::EndTree { mark, cgroups, .. } => tree::presence(mark, cgroups),
+        Undo::RemoveRule { socket, rule } => crate::proxy::presence(socket, rule),
         Undo::RemoveCgroups { paths } => cgroup::presence(paths),
         Undo::RestoreFile { path, backup } => file::presence(path, backup),
         Undo::DeleteTable {

@@ -6,6 +6,7 @@ mod state;
 
 pub use state::{IllegalEvent, Injection, InjectionState, RunState};
 
+use crate::exchange::Exchange;
 use crate::exit::Exit;
 use crate::hook::TrainingEvent;
 use crate::id::{InjectionId, RuleId, RunId};
@@ -147,6 +148,10 @@ pub enum Body {
         /// `hook` or `log`.
         source: String,
         event: TrainingEvent,
+    },
+    /// A request that went through the run's proxy, with its answer. Told when it is over.
+    Exchanged {
+        exchange: Box<Exchange>,
     },
     /// A probe was taken. `check` is its name or its place in the file, e.g. `steady-state/0`.
     Probed {

@@ -13,7 +13,7 @@ pub use probe::{
     ProcessAliveProbe, TcpProbe, TrainingEventProbe, Unit,
 };
 pub use step::{FaultStep, Step};
-pub use workload::{LogPattern, Process, Training, Workload};
+pub use workload::{LogPattern, Process, ProxyOption, Training, Workload};
 
 use crate::syntax::FaultList;
 use crate::timing::Selector;

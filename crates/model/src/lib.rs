@@ -5,6 +5,7 @@
 
 pub mod diagnostic;
 pub mod event;
+pub mod exchange;
 pub mod exit;
 pub mod experiment;
 pub mod glob;
@@ -15,6 +16,7 @@ pub mod patterns;
 pub mod plan;
 pub mod policy;
 pub mod process;
+pub mod proxying;
 pub mod rule;
 pub mod seed;
 pub mod syntax;

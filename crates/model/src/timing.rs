@@ -4,6 +4,9 @@ use crate::units::{Percent, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What the selector `proxy` says of the workload's own.
+pub const OWN_PROXY: &str = "workload";
+
 /// What a fault or probe acts on. Exactly one of the ways to name it is given.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -44,6 +47,9 @@ pub struct Selector {
     /// This machine as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<bool>,
+    /// A proxy: `workload`, the one that the workload's option `proxy:` starts, or the path of the control socket of one that already runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// The most targets touched by one injection. 1 unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_most: Option<u32>,

@@ -9,7 +9,9 @@ mod proxies;
 mod proxy;
 mod record;
 mod relay;
+pub mod served;
 pub mod stream;
+mod watch;
 pub mod web;
 
 pub use api::{Api, Settings};

@@ -122,6 +122,11 @@ impl Proxy {
         self.gone.load(Ordering::Acquire)
     }
 
+    /// What keys the hashes of those who watch; none where nobody does.
+    pub(crate) fn watching(&self) -> Option<u64> {
+        (self.recorder.watches() && self.speaks_http).then_some(self.seed)
+    }
+
     pub(crate) fn record(&self, connection: u64, what: What) {
         self.recorder.push(&self.name, connection, what);
     }

@@ -1,6 +1,7 @@
 //! What a proxy did, as records in a bounded queue: a reader that is slow costs records, which are counted, and never traffic.
 
 use serde::Serialize;
+use squall_model::exchange::Exchange;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -25,6 +26,14 @@ pub struct Record {
 
 fn plainly<S: serde::Serializer>(name: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(name)
+}
+
+/// Nanoseconds since 1970, UTC.
+pub(crate) fn unix_ns() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What can happen. Holds nothing of what clients and services say to each other.
@@ -60,6 +69,13 @@ pub enum What {
         /// Why.
         because: String,
     },
+    /// A request has come. Only where it was asked for.
+    Asked {
+        /// Which, in words.
+        words: String,
+    },
+    /// A request and its answer are over. Only where it was asked for.
+    Exchange(Box<Exchange>),
     /// The connection is over.
     Closed {
         /// Bytes from the client.
@@ -76,6 +92,7 @@ pub enum What {
 pub struct Recorder {
     queue: Option<SyncSender<Record>>,
     lost: Arc<AtomicU64>,
+    watches: bool,
 }
 
 impl Recorder {
@@ -87,6 +104,7 @@ impl Recorder {
             Recorder {
                 queue: Some(sender),
                 lost,
+                watches: false,
             },
             receiver,
         )
@@ -97,7 +115,20 @@ impl Recorder {
         Recorder {
             queue: None,
             lost: Arc::default(),
+            watches: false,
         }
+    }
+
+    /// Also of each request and its answer. That costs looking into everything that passes in HTTP.
+    pub fn watching(self) -> Recorder {
+        Recorder {
+            watches: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn watches(&self) -> bool {
+        self.watches
     }
 
     /// Records that were lost because the reader was slow or gone.
@@ -107,12 +138,8 @@ impl Recorder {
 
     pub(crate) fn push(&self, proxy: &Arc<str>, connection: u64, what: What) {
         let Some(queue) = &self.queue else { return };
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let unix_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         let record = Record {
-            unix_ns,
+            unix_ns: unix_ns(),
             proxy: proxy.clone(),
             connection,
             what,

@@ -88,7 +88,9 @@ fn run() -> anyhow::Result<bool> {
         return Ok(true);
     }
     if let Some(kind) = asked(&mut arguments, "serve-fault") {
-        return Ok(squall_faults::serve::main(&kind) == ExitCode::SUCCESS);
+        return Ok(
+            squall_faults::serve::main(&kind, squall_catalog::served::body) == ExitCode::SUCCESS,
+        );
     }
     if let Some(order) = asked(&mut arguments, "--inject") {
         return crashes::obey(&order).map(|()| true);

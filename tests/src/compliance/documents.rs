@@ -74,7 +74,9 @@ pub fn example_parses(info: &KindInfo) -> anyhow::Result<()> {
     let rank_or_out = info.example.contains("rank")
         || info.example.contains("{out}")
         || info.example.contains("workload");
-    let workload = if rank_or_out {
+    let workload = if info.example.contains("proxy: workload") {
+        "workload: {process: {run: \"python ask.py\", proxy: {upstream: mock}}}\n"
+    } else if rank_or_out {
         "workload: {training: {run: \"python train.py\", epochs: 40}}\n"
     } else {
         ""

@@ -30,7 +30,8 @@ pub fn wrong_target_is_refused(way: &Way) -> anyhow::Result<()> {
         Target::File { .. }
         | Target::Process { .. }
         | Target::Namespace { .. }
-        | Target::Container { .. } => Target::Host,
+        | Target::Container { .. }
+        | Target::Proxy { .. } => Target::Host,
     };
     let unmet = fault.fault().unmet(&wrong, &facts());
     ensure!(
@@ -64,7 +65,11 @@ pub fn missing_target_is_refused(way: &Way) -> anyhow::Result<()> {
         Target::File { path } => {
             std::fs::remove_file(path)?;
         }
-        Target::Host | Target::Namespace { .. } | Target::Container { .. } => return Ok(()),
+        // A proxy listens as long as it is there: nobody can end it without ending the trial.
+        Target::Host
+        | Target::Namespace { .. }
+        | Target::Container { .. }
+        | Target::Proxy { .. } => return Ok(()),
     }
     let injection = Injection::begin(&trial.state, &fault, target)?;
     ensure!(
@@ -134,6 +139,9 @@ fn give_away(prey: &mut Prey) -> anyhow::Result<()> {
         for path in [path.as_path(), folder] {
             std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))?;
         }
+    }
+    if let Some(socket) = prey.proxy_socket() {
+        std::os::unix::fs::chown(socket, Some(NOBODY), Some(NOBODY))?;
     }
     Ok(())
 }

@@ -121,6 +121,11 @@ impl Trial {
                 command: "prey".to_owned(),
             });
         }
+        if let Some(socket) = self.prey.proxy_socket() {
+            return Ok(Target::Proxy {
+                socket: socket.to_path_buf(),
+            });
+        }
         Ok(self
             .prey
             .file

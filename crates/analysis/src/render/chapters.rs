@@ -1,6 +1,7 @@
 //! The parts of the report that are sentences, lists and tables: where the ranks stood, the cause, advice, other sizes, the models. The page
 //! and the Markdown form show the same blocks, each in its own dress.
 
+use super::clients;
 use super::diagnosis;
 use super::models;
 use super::text;
@@ -43,7 +44,11 @@ pub(super) struct Table {
 }
 
 impl Table {
-    fn open(title: &'static str, head: &'static [&'static str], rows: Vec<Vec<String>>) -> Block {
+    pub(super) fn open(
+        title: &'static str,
+        head: &'static [&'static str],
+        rows: Vec<Vec<String>>,
+    ) -> Block {
         Block::Table(Table {
             title,
             folded: false,
@@ -90,6 +95,11 @@ pub(super) fn stacks(report: &Report) -> Option<Chapter> {
 pub(super) fn chapters(report: &Report) -> Vec<Chapter> {
     let all = [
         ("cause", "Cause", report.diagnosis.as_ref().map(cause)),
+        (
+            "clients",
+            "Users and their clients",
+            report.clients.as_ref().map(clients::blocks),
+        ),
         ("advice", "Advice", advice(report)),
         ("sizes", SIZES, report.projection.as_ref().map(sizes)),
         (

@@ -1,6 +1,7 @@
 //! The report in the forms that people and machines read. Every form shows the same words.
 
 mod chapters;
+mod clients;
 mod diagnosis;
 pub mod html;
 pub mod junit;

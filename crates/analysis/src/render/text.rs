@@ -1,7 +1,7 @@
 //! Plain text for terminals and logs: verdict first, then the evidence, then how to do it again. 80 columns.
 
 use super::page::Page;
-use super::{diagnosis, models};
+use super::{clients, diagnosis, models};
 use crate::expect::Judgement;
 use crate::hang::Hang;
 use crate::landing::Gone;
@@ -30,6 +30,7 @@ pub fn full(report: &Report, path: Option<&str>) -> String {
     expectations(&mut page, report);
     same(&mut page, report);
     diagnosis::rows(&mut page, report);
+    clients::rows(&mut page, report);
     shares(&mut page, report);
     models::models(&mut page, report);
     models::projection(&mut page, report);

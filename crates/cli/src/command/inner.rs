@@ -46,7 +46,7 @@ pub(crate) fn agent(arguments: &[String]) -> ExitCode {
 
 /// `squall serve-fault KIND`.
 pub(crate) fn serve(arguments: &[String]) -> ExitCode {
-    squall_faults::serve::main(first(arguments))
+    squall_faults::serve::main(first(arguments), squall_catalog::served::body)
 }
 
 fn first(arguments: &[String]) -> &str {

@@ -114,7 +114,7 @@ impl View {
                     self.event(&format!("{} {because}", record.proxy));
                 }
             }
-            What::Opened { .. } | What::Closed { .. } => {}
+            What::Opened { .. } | What::Asked { .. } | What::Exchange(_) | What::Closed { .. } => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! An experiment as its conductor plays it: names resolved, steps numbered, folders known.
 
-use squall_faults::protocol::Rule;
+use squall_faults::protocol::{ProxySpec, Rule};
 use squall_model::experiment::{
     Check, Expect, Experiment, LogPattern, Probe, Requirement, Workload,
 };
@@ -87,6 +87,8 @@ pub struct Owned {
     pub training: bool,
     /// How often it is run undisturbed, first.
     pub references: u32,
+    /// The proxy that stands between it and a service.
+    pub proxy: Option<ProxySpec>,
     /// Log patterns that become training events.
     pub patterns: Vec<LogPattern>,
     /// Epochs of the whole job, when the file tells.
@@ -230,6 +232,10 @@ fn owned(workload: &Workload, folder: &Path) -> Owned {
             run: process.run.clone(),
             env: process.env.clone(),
             directory: directory(&process.directory),
+            proxy: process.proxy.as_ref().map(|proxy| ProxySpec {
+                upstream: proxy.upstream.clone(),
+                env: proxy.env.clone(),
+            }),
             ..Owned::default()
         },
     }

@@ -179,6 +179,7 @@ impl Conductor<'_> {
             log: self.folder.log(undisturbed),
             patterns: owned.patterns.clone(),
             hook: owned.training,
+            proxy: owned.proxy.clone(),
             private: owned.private,
             first: match undisturbed {
                 None => self.first_rules(),

@@ -3,6 +3,7 @@
 use super::ending::Ending;
 use super::guard_calls::GuardCalls;
 use super::hook::{FromHook, Hooks, Now};
+use super::proxied::EXCHANGES;
 use super::rules::Rules;
 use super::shared::{FromJob, Hold, Positions, Shared};
 use super::targets::Scope;
@@ -97,6 +98,8 @@ impl<L: Injectable> Agent<L> {
             spawner: calls.clone(),
             positions: Mutex::new(Positions::default()),
             scope: Mutex::new(scope),
+            proxy: Mutex::default(),
+            armed: Mutex::default(),
             out,
             wake: rustix::event::eventfd(0, flags)?,
         };
@@ -341,6 +344,9 @@ impl<L: Injectable> Agent<L> {
     }
 
     pub(super) fn event_at(&mut self, boot_ns: u64, body: Body) {
+        if matches!(body, Body::Exchanged { .. }) && self.is_behind() {
+            return self.count_dropped(EXCHANGES, 1);
+        }
         if matches!(body, Body::Training { .. }) && self.is_behind() {
             return self.count_dropped("training events, because the controller is behind", 1);
         }

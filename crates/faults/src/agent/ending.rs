@@ -3,6 +3,7 @@
 use super::core::Agent;
 use super::injection;
 use super::procs;
+use super::proxied;
 use super::shared::{FromJob, Shared};
 use crate::fault::Injectable;
 use crate::guard::wire::ToGuard;
@@ -148,13 +149,16 @@ impl<L: Injectable> Agent<L> {
 
 /// Newest first, past every failure.
 fn undo_everything(shared: &Arc<Shared>, because: &str) {
+    let proxy = proxied::injection(shared);
     let outstanding: Vec<(InjectionId, bool)> = locked(&shared.journal)
         .state()
         .outstanding()
         .map(|one| (one.id.clone(), one.about.rule.is_some()))
         .collect();
     for (id, of_rule) in outstanding {
-        if of_rule {
+        if id == proxy {
+            proxied::end(shared, because);
+        } else if of_rule {
             injection::undo(&id, because, shared);
         } else {
             let evidence = super::workload::evidence(undo_injection(&shared.journal, &id, because));

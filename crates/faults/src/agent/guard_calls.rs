@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long a burner may take to end cleanly.
 const GRACE: Duration = Duration::from_millis(500);
+/// How long a proxy may take to tell its last records.
+const PROXY_GRACE: Duration = Duration::from_secs(2);
 
 type Answer = Result<ProcessIdentity, String>;
 
@@ -154,7 +156,10 @@ impl Gated for Waiting {
     }
 
     fn grace(&self) -> Duration {
-        GRACE
+        match self.kind.as_str() {
+            squall_model::proxying::SERVED => PROXY_GRACE,
+            _ => GRACE,
+        }
     }
 
     fn release(self: Box<Self>, ready_within: Duration) -> Result<(), FaultError> {

@@ -3,11 +3,13 @@
 use super::containers::{Follow, Watched};
 use super::door;
 use super::procs;
+use super::proxied::{self, Armed};
 use super::shared::{FromJob, Hold, Shared};
 use super::targets::{self, Scope};
 use crate::fault::{FaultError, Injectable, Target};
 use crate::host::Host;
 use crate::journal::record::{About, Landing};
+use crate::undo::Undo;
 use crate::undo::perform::{Outcome, undo_injection};
 use squall_model::event::{Body, Observation, Place, Precision, Presence};
 use squall_model::hook::HOLD_DEADLINE_MS;
@@ -206,6 +208,9 @@ fn inject<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> bool
         .iter()
         .any(|one| one.presence == Presence::Present);
     let failure = match injected {
+        Ok(()) if seen && fault.fired(&changes).is_some() => {
+            return wait(job, target, &mut door.host, injection, changes, shared);
+        }
         Ok(()) if seen => record(&mut door.host, &place, &observations)
             .err()
             .map(|error| error.to_string()),
@@ -213,6 +218,58 @@ fn inject<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> bool
         Err(error) => Some(error.to_string()),
     };
     conclude(job, target, injection, place, failure, observations, shared)
+}
+
+/// It is armed, and its time runs. It has landed when it acts; one that is undone before that is told by its undo.
+fn wait<L: Injectable>(
+    job: &Job<L>,
+    target: &Target,
+    host: &mut Host,
+    injection: InjectionId,
+    changes: Vec<Undo>,
+    shared: &Shared,
+) -> bool {
+    let plan = job.plan.clone();
+    let rank = match target {
+        Target::Process { rank, .. } => *rank,
+        _ => job.aim.rank,
+    };
+    let armed = Armed {
+        look: Box::new(move || plan.fault.fault().fired(&changes)),
+        rank,
+        is_aimed: job.aim != Place::default(),
+    };
+    let all = || shared.armed.lock().unwrap_or_else(PoisonError::into_inner);
+    all().insert(injection.clone(), armed);
+    shared.tell(FromJob::Lasts {
+        rule: job.plan.rule,
+        injection: injection.clone(),
+        landed_ns: procs::boot_ns(),
+        until_ns: job.follow.as_ref().map(|follow| follow.until_ns),
+        watched: Watched::begin(target),
+    });
+    while !shared.cancelled.load(Ordering::SeqCst) {
+        let mut waiting = all();
+        let Some(one) = waiting.get(&injection) else {
+            return false;
+        };
+        let seen = (one.look)().filter(|seen| seen.presence == Presence::Present);
+        if let Some(seen) = seen
+            && let Some(one) = waiting.remove(&injection)
+        {
+            let body = proxied::landed(&injection, &one, seen.clone(), shared);
+            // What cannot be recorded is undone all the same: the intent is durable.
+            if let Err(error) = host.land(None, vec![seen]) {
+                let text = format!("that it landed could not be recorded: {error}");
+                shared.event(Body::Note { text });
+            }
+            shared.event(body);
+            return true;
+        }
+        drop(waiting);
+        std::thread::sleep(proxied::LOOK);
+    }
+    false
 }
 
 fn record(
@@ -276,6 +333,7 @@ fn conclude<L: Injectable>(
 /// Undoes one injection and reports it.
 pub(super) fn undo(injection: &InjectionId, because: &str, shared: &Shared) {
     let by = "agent".to_owned();
+    proxied::last_look(injection, shared);
     shared.event(Body::UndoBegun {
         injection: injection.clone(),
         because: because.to_owned(),
@@ -390,5 +448,6 @@ fn words(target: &Target) -> String {
             format!("container {name} ({id}, pid {}{shared})", init.pid)
         }
         Target::Host => "this machine".into(),
+        Target::Proxy { socket } => format!("the proxy at {}", socket.display()),
     }
 }

@@ -15,6 +15,7 @@ mod lasting;
 mod orders;
 pub mod output;
 pub mod procs;
+mod proxied;
 mod rest;
 mod rule_end;
 mod rules;

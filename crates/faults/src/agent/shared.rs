@@ -1,6 +1,7 @@
 //! What the main loop and the threads of injections share.
 
 use super::procs;
+use super::proxied::{Armed, Proxied};
 use super::targets::Scope;
 use crate::host::Spawner;
 use crate::journal::Journal;
@@ -119,6 +120,10 @@ pub(super) struct Shared {
     pub(super) spawner: Arc<dyn Spawner>,
     pub(super) positions: Mutex<Positions>,
     pub(super) scope: Mutex<Scope>,
+    /// The workload's own proxy.
+    pub(super) proxy: Mutex<Option<Proxied>>,
+    /// Injections that wait for their prey. Whoever takes one out says what came of it.
+    pub(super) armed: Mutex<BTreeMap<InjectionId, Armed>>,
     pub(super) out: Sender<FromJob>,
     /// Wakes the main loop.
     pub(super) wake: OwnedFd,

@@ -19,6 +19,7 @@ use squall_model::syntax::Class;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How long the tree may take to end by itself after TERM.
 const GRACE_MS: u64 = 5_000;
@@ -35,9 +36,20 @@ pub(super) struct Starting {
 impl Starting {
     pub(super) fn run(
         self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         calls: &GuardCalls,
     ) -> Result<ProcessIdentity, FaultError> {
+        let mut this = self;
+        if let Some(proxy) = &this.spec.proxy {
+            // What the file says of a variable itself holds.
+            let mut env = super::proxied::start(proxy, shared)?;
+            env.retain(|(name, _)| !this.spec.env.contains_key(name));
+            this.env.extend(env);
+        }
+        this.started(shared, calls)
+    }
+
+    fn started(self, shared: &Shared, calls: &GuardCalls) -> Result<ProcessIdentity, FaultError> {
         let started = self.change(shared, calls);
         if let Err(error) = &started {
             // A cgroup may have been made, and the child may have been started after all.

@@ -5,8 +5,9 @@ use crate::engine::{Engine, EngineError, Now};
 use crate::fault::Target;
 use crate::sys::process::has_variable;
 use squall_model::glob::matches;
+use squall_model::proxying::ToProxy;
 use squall_model::seed;
-use squall_model::timing::Selector;
+use squall_model::timing::{OWN_PROXY, Selector};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -19,6 +20,8 @@ pub struct Scope {
     /// The mark of the owned workload, and its first process.
     pub mark: Option<String>,
     pub root: Option<Known>,
+    /// The control socket of the workload's own proxy.
+    pub proxy: Option<PathBuf>,
     /// Ranks that a hook has announced, by the kernel's word on their process.
     pub announced: BTreeMap<u32, Known>,
     /// Squall's own processes of this run. Never targets.
@@ -40,6 +43,9 @@ pub fn resolve(selector: &Selector, scope: &Scope) -> Result<Vec<Target>, NoTarg
     let most = selector.at_most.unwrap_or(1) as usize;
     if selector.host == Some(true) {
         return Ok(vec![Target::Host]);
+    }
+    if let Some(proxy) = &selector.proxy {
+        return self::proxy(proxy, scope).map(|socket| vec![Target::Proxy { socket }]);
     }
     if let Some(pattern) = &selector.file {
         return newest_file(pattern).map(|path| vec![Target::File { path }]);
@@ -331,6 +337,29 @@ fn newest_file(pattern: &str) -> Result<PathBuf, NoTarget> {
     newest
         .map(|(_, path)| path)
         .ok_or_else(|| NoTarget(format!("no regular file matches `{pattern}`")))
+}
+
+/// A proxy that listens for orders now.
+fn proxy(name: &str, scope: &Scope) -> Result<PathBuf, NoTarget> {
+    let socket = match name {
+        OWN_PROXY => scope.proxy.clone(),
+        path => Some(PathBuf::from(path)),
+    };
+    let socket = socket.ok_or_else(|| NoTarget("this run has no proxy of its own".into()))?;
+    let order = ToProxy::Tell {
+        rule: String::new(),
+    };
+    match crate::proxy::ask(&socket, &order) {
+        Ok(Some(_)) => Ok(socket),
+        Ok(None) => Err(NoTarget(format!(
+            "no proxy listens at {}",
+            socket.display()
+        ))),
+        Err(error) => Err(NoTarget(format!(
+            "the proxy at {} does not answer: {error}",
+            socket.display()
+        ))),
+    }
 }
 
 fn namespace(name: &str) -> Result<PathBuf, NoTarget> {

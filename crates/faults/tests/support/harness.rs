@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         (Some("agent"), Some(options)) => {
             squall_faults::agent::main::<Faults>(options, &[("sitecustomize.py", b"# hook\n")])
         }
-        (Some("serve-fault"), Some(kind)) => squall_faults::serve::main(kind),
+        (Some("serve-fault"), Some(kind)) => squall_faults::serve::main(kind, |_| None),
         // A controller that can be stopped and killed: starts a run and renews until its input ends.
         (Some("controller"), Some(folder)) => controller::run(std::path::Path::new(folder)),
         (Some("trainer"), _) => trainer::train(),

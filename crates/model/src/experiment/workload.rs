@@ -63,6 +63,20 @@ pub struct Process {
     /// Working directory. The folder of the experiment file unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
+    /// A proxy between the command and the service of language models that it calls. It is started before the command and ends with the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxyOption>,
+}
+
+/// A proxy that a run starts: it listens on a free port of 127.0.0.1, and variables tell the workload where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ProxyOption {
+    /// The service: `http://host:port`, or `mock`, which answers by itself in OpenAI's and Anthropic's shapes (`mock:first-token=20ms,token=5ms,tokens=16`).
+    pub upstream: String,
+    /// Further variables that get the proxy's address, and what follows it: `{LLM_URL: "", OPENAI_API_BASE: /v1}`. `OPENAI_BASE_URL` (with `/v1`) and `ANTHROPIC_BASE_URL` are always set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
 }
 
 /// A pattern on lines of the workload's output that makes a training event of each match.

@@ -3,7 +3,7 @@
 use super::{AllowedTarget, Policies, Policy, PolicyFile, Source, matches};
 use crate::id::RuleId;
 use crate::plan::{Plan, PlannedRule};
-use crate::timing::Selector;
+use crate::timing::{OWN_PROXY, Selector};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -249,6 +249,8 @@ fn way(target: &Selector) -> Way<'_> {
         (_, Some(namespace)) => Way::Namespace(namespace),
         _ if target.container.is_some() || target.container_label.is_some() => Way::Container,
         _ if target.rank.is_some() || target.workload == Some(true) => Way::Workload,
+        _ if target.proxy.as_deref() == Some(OWN_PROXY) => Way::Workload,
+        _ if target.proxy.is_some() => Way::Process,
         _ if target.pid.is_some() || target.pid_file.is_some() || target.command.is_some() => {
             Way::Process
         }

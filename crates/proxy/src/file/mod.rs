@@ -210,6 +210,15 @@ pub fn read(text: &str) -> Result<ProxyFile, Vec<Diagnostic>> {
     load::read_other(text, PROXY_ID, check)
 }
 
+/// What is wrong with a rule on requests, each with what to write instead.
+pub fn problems_of_rule(rule: &serde_json::Value) -> Vec<(String, Option<String>)> {
+    let found = read_rule(rule, "mock").err().unwrap_or_default();
+    found
+        .into_iter()
+        .map(|one| (one.message, one.help))
+        .collect()
+}
+
 /// Reads one rule of a proxy that leads to `upstream`, as strictly as a file.
 ///
 /// # Errors

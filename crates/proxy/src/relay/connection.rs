@@ -10,6 +10,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use squall_model::exchange::Ended;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub(super) struct Connection {
     closes_at: Option<Nanos>,
     read: [u64; 2],
     lost: bool,
+    /// The client ended or was lost while nothing on our side had ended yet.
+    left: bool,
 }
 
 /// What is to be done with a connection after it was looked at.
@@ -79,6 +82,7 @@ impl Connection {
             closes_at: None,
             read: [0; 2],
             lost: false,
+            left: false,
         }
     }
 
@@ -142,6 +146,7 @@ impl Connection {
         match rustix::io::read(fd, &mut scratch[..room]) {
             Ok(0) => {
                 self.ends.end(side).has_ended = true;
+                self.left |= side == Side::Client && !closing && !self.ends.client.is_finishing();
                 if !closing {
                     self.session.ended(side, now, &mut self.ends);
                 }
@@ -155,11 +160,17 @@ impl Connection {
                 };
                 counter.fetch_add(count as u64, Ordering::Relaxed);
                 self.read[index(side)] += count as u64;
+                if side == Side::Client {
+                    self.ends.asked(&scratch[..count]);
+                }
                 self.session
                     .data(side, &scratch[..count], now, &mut self.ends);
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => self.peer_lost(),
+            Err(_) => {
+                self.left |= side == Side::Client && !closing;
+                self.peer_lost();
+            }
         }
     }
 
@@ -332,6 +343,15 @@ impl Drop for Connection {
             Fate::Closes => "cut",
             Fate::Lives => "ended",
         };
+        let ended = match self.ends.fate {
+            Fate::Resets if !self.lost => Ended::Reset,
+            // The service may have been the one that was lost; then the client is still there.
+            Fate::Resets if self.ends.client.broken.is_none() && !self.left => Ended::Reset,
+            Fate::Resets => Ended::Left,
+            _ if self.left => Ended::Left,
+            Fate::Closes | Fate::Lives => Ended::Cut,
+        };
+        self.ends.over(ended);
         let [up, down] = self.read;
         self.ends.record(What::Closed { up, down, how });
     }

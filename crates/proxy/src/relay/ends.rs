@@ -3,10 +3,12 @@
 //! Invariant: bytes that a socket does not take are kept, in order, and counted, so that nobody reads more than fits.
 
 use crate::proxy::Proxy;
-use crate::record::What;
+use crate::record::{What, unix_ns};
+use crate::watch::Eye;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
+use squall_model::exchange::{Ended, Exchange};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -178,11 +180,15 @@ pub(crate) struct Ends {
     pub(crate) proxy: Arc<Proxy>,
     /// The number of the connection in its proxy, from 0.
     pub(crate) number: u64,
+    /// Who watches what passes, where that is wanted.
+    eye: Option<Box<Eye>>,
 }
 
 impl Ends {
     pub(crate) fn new(proxy: Arc<Proxy>, number: u64) -> Ends {
+        let eye = proxy.watching().map(|key| Box::new(Eye::new(key, number)));
         Ends {
+            eye,
             client: End::default(),
             server: End::default(),
             fate: Fate::Lives,
@@ -215,6 +221,42 @@ impl Ends {
         };
         counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.end(side).send(bytes);
+        if side == Side::Client
+            && let Some(eye) = &mut self.eye
+        {
+            let over = eye.sent(bytes, unix_ns());
+            self.tell(over);
+        }
+    }
+
+    /// The client has sent this.
+    pub(crate) fn asked(&mut self, bytes: &[u8]) {
+        if let Some(eye) = &mut self.eye {
+            let asked = eye.asked(bytes, unix_ns());
+            for words in asked {
+                self.record(What::Asked { words });
+            }
+            let late = self.late();
+            self.tell(late);
+        }
+    }
+
+    /// The connection is over.
+    pub(crate) fn over(&mut self, how: Ended) {
+        if let Some(eye) = &mut self.eye {
+            let over = eye.closed(how, unix_ns());
+            self.tell(over);
+        }
+    }
+
+    fn late(&mut self) -> Vec<Exchange> {
+        self.eye.as_mut().map(|eye| eye.late()).unwrap_or_default()
+    }
+
+    fn tell(&self, over: Vec<Exchange>) {
+        for exchange in over {
+            self.record(What::Exchange(Box::new(exchange)));
+        }
     }
 
     /// Closes after what is kept. A reset that was asked for stays one.

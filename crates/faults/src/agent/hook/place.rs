@@ -20,8 +20,12 @@ fn folder() -> PathBuf {
     }
 }
 
+/// How the names of sockets end: that of hooks, and that of a run's proxy.
+const HOOK: &str = "hook";
+pub(in crate::agent) const PROXY: &str = "proxy";
+
 fn socket(folder: &Path, run: &str) -> PathBuf {
-    folder.join(format!("{run}.hook"))
+    folder.join(format!("{run}.{HOOK}"))
 }
 
 /// The path for a run's socket. Its folder is made, or checked to be this user's own.
@@ -61,11 +65,11 @@ fn abandoned_in(
     };
     let paths = entries.flatten().map(|entry| entry.path());
     let found = paths.filter_map(|path| {
-        let run = path
-            .file_name()?
-            .to_str()?
-            .strip_suffix(".hook")?
-            .to_owned();
+        let (run, kind) = path.file_name()?.to_str()?.rsplit_once('.')?;
+        if ![HOOK, PROXY].contains(&kind) {
+            return None;
+        }
+        let run = run.to_owned();
         let age = std::fs::symlink_metadata(&path)
             .ok()?
             .modified()

@@ -88,7 +88,10 @@ pub(super) fn shapes(treatment: &Treatment, mtu: u32, seed: u64) -> Option<Shape
             let limit = u32::try_from(waiting).unwrap_or(u32::MAX).max(longest);
             Some(vec![(OUTER, 0, tbf(*bytes_per_second, burst, limit))])
         }
-        Treatment::Duplicate { .. } | Treatment::Reorder { .. } | Treatment::Corrupt { .. } => None,
+        Treatment::Duplicate { .. }
+        | Treatment::Reorder { .. }
+        | Treatment::Corrupt { .. }
+        | Treatment::Queries { .. } => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::problem::{At, Problem};
 use super::super::words::{listed, nearest, one_of, short};
 use super::Meaning;
-use crate::timing::Selector;
+use crate::timing::{OWN_PROXY, Selector};
 use std::collections::BTreeMap;
 
 impl Meaning<'_> {
@@ -140,7 +140,28 @@ impl Meaning<'_> {
                         .help("write a name that `ip netns` shows, or a path"),
                 );
             }
+            "proxy" => self.check_proxy(selector.proxy.as_deref().unwrap_or_default(), here),
             _ => {}
+        }
+    }
+
+    /// The workload's own, which must be there, or a path.
+    fn check_proxy(&mut self, proxy: &str, at: At<'_>) {
+        let has_own = self
+            .tree
+            .get("workload")
+            .and_then(|workload| workload.get("process"))
+            .is_some_and(|process| process.get("proxy").is_some());
+        if proxy != OWN_PROXY {
+            return self.path(proxy, at);
+        }
+        if !has_own {
+            self.value(
+                at,
+                Problem::new("no-proxy", "this experiment starts no proxy")
+                    .label("there is none")
+                    .help("add `proxy: {upstream: …}` below `workload: process:`"),
+            );
         }
     }
 
@@ -220,6 +241,7 @@ pub(super) const WAYS: &[&str] = &[
     "container",
     "container-label",
     "host",
+    "proxy",
 ];
 
 /// The ways that a selector uses.
@@ -236,6 +258,7 @@ pub(super) fn ways(selector: &Selector) -> Vec<&'static str> {
         selector.container.is_some(),
         selector.container_label.is_some(),
         selector.host.is_some(),
+        selector.proxy.is_some(),
     ];
     WAYS.iter()
         .zip(given)

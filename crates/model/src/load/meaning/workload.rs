@@ -48,8 +48,33 @@ impl Meaning<'_> {
                 self.command_line(&process.run, at.key("run"));
                 self.check_env(&process.env, at.key("env"));
                 self.check_directory(process.directory.as_deref(), at.key("directory"));
+                if let Some(proxy) = &process.proxy {
+                    let at = at.key("proxy");
+                    self.check_env(&proxy.env, at.key("env"));
+                    self.check_upstream(&proxy.upstream, at.key("upstream"));
+                }
             }
         }
+    }
+
+    fn check_upstream(&mut self, upstream: &str, at: At<'_>) {
+        let service = upstream.strip_prefix("http://").unwrap_or_default();
+        let has_port = service
+            .trim_end_matches('/')
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        if upstream == "mock" || upstream.starts_with("mock:") || has_port {
+            return;
+        }
+        self.value(
+            at,
+            Problem::new(
+                "bad-upstream",
+                format!("`{}` is no service", short(upstream)),
+            )
+            .label("cannot be asked")
+            .help("write it like http://127.0.0.1:8000, or `mock`"),
+        );
     }
 
     fn check_training(&mut self, training: &Training, at: At<'_>) {
