@@ -2,6 +2,9 @@
 //!
 //! Used twice: by libFuzzer's targets here, and by a test of the workspace that replays the committed corpus.
 
+#[path = "proxy.rs"]
+pub(crate) mod proxy;
+
 use squall_catalog::Faults;
 use squall_faults::agent::hook::{FromHook, Hooks, Now};
 use squall_faults::frames::Frames;
@@ -25,6 +28,10 @@ pub(crate) const TARGETS: &[Target] = &[
     ("frames", frames),
     ("hook", hook),
     ("policy", policy_file),
+    ("http", proxy::http),
+    ("stream", proxy::stream),
+    ("json", proxy::json),
+    ("proxy-file", proxy::proxy_file),
 ];
 
 /// Longer inputs do not fit a socket's buffer, so they would wait for a reader.

@@ -41,6 +41,20 @@ pub(crate) fn cargo_with(arguments: &[&str], variables: &[(&str, &str)]) -> Resu
     succeeds(&mut command)
 }
 
+/// Runs cargo and takes what it prints; its complaints go to our own standard error.
+pub(crate) fn cargo_output(arguments: &[&str]) -> Result<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = program(&cargo, arguments, "debug")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("could not start {cargo}"))?;
+    if !output.status.success() {
+        bail!("the build failed; see above");
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Runs a command to its end with our own output and says whether it succeeded.
 pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
     let status = command

@@ -8,8 +8,18 @@ use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const TARGETS: [&str; 5] = ["experiment", "journal", "frames", "hook", "policy"];
-const USAGE: &str = "cargo xtask fuzz [experiment|journal|frames|hook|policy] [--seconds N]";
+const TARGETS: [&str; 9] = [
+    "experiment",
+    "journal",
+    "frames",
+    "hook",
+    "policy",
+    "http",
+    "stream",
+    "json",
+    "proxy-file",
+];
+const USAGE: &str = "cargo xtask fuzz [experiment|journal|frames|hook|policy|http|stream|json|proxy-file …] [--seconds N]";
 /// How long each target runs unless said.
 const SECONDS: u32 = 60;
 /// Code that libFuzzer sees the coverage of.

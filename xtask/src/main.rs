@@ -1,4 +1,4 @@
-//! The project's own verbs: `cargo xtask demo | test | crash | prove | torch | keras | clients | page | mutants | bench | fuzz | docs`.
+//! The project's own verbs: `cargo xtask demo | test | crash | prove | torch | keras | clients | page | mutants | vm | bench | fuzz | docs`.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
@@ -23,6 +23,7 @@ mod report;
 mod test;
 mod torch;
 mod venv;
+mod vm;
 
 use anyhow::Result;
 use command::{Profile, suite};
@@ -43,8 +44,9 @@ The project's own verbs:
   cargo xtask clients                     real OpenAI, Anthropic and Toxiproxy clients against `squall proxy` (makes a virtual environment)
   cargo xtask page                        the report's page in a browser; renews the pictures in docs/images
   cargo xtask mutants [GROUP …] [--list] [--shard K/N]  breaks journal, guard, lease and transitions one place at a time; lists what no test notices
+  cargo xtask vm [--soak N] [--only WORD] tests in an emulated guest with a Debian kernel: netem, device-mapper, cgroup v2 alone
   cargo xtask bench [NAME] [--format json]  interleaved runs, medians, ratios; exit 1 when a goal is missed
-  cargo xtask fuzz [TARGET] [--seconds N] libFuzzer on what reads foreign input: experiment, journal, frames, hook, policy (needs a C++ compiler)
+  cargo xtask fuzz [TARGET] [--seconds N] libFuzzer on what reads foreign input: experiment, journal, frames, hook, policy, http, stream, json, proxy-file (needs a C++ compiler)
   cargo xtask docs [--check]              writes schemas and reference (or fails when they have drifted)";
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Some("keras") => keras::run(rest),
         Some("page") => page::run(rest),
         Some("mutants") => mutants::run(rest),
+        Some("vm") => vm::run(rest),
         Some("bench") => bench(rest),
         Some("fuzz") => fuzz::run(rest),
         Some("clients") => clients::run(rest),

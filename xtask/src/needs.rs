@@ -36,6 +36,14 @@ pub(crate) const FRAMEWORKS: &[Need] = &[
     Program("readelf", "binutils"),
 ];
 
+/// Containers of a real engine, and who reads what is left in their networks.
+pub(crate) const ENGINE: &[Need] = &[
+    Program("dockerd", "docker.io"),
+    Program("docker", "docker.io"),
+    Program("iptables", "iptables"),
+    Program("nft", "nftables"),
+];
+
 /// Installs what is missing as root, `more` included; otherwise names the one line to type.
 pub(crate) fn install(more: &[Need]) -> Result<()> {
     let mut packages: Vec<&str> = NEEDS.iter().chain(more).filter_map(Need::missing).collect();

@@ -34,6 +34,12 @@ const PARTS: &[Part] = &[
         run: rust,
     },
     Part {
+        name: "docker",
+        what: "faults in containers of a real engine",
+        needs: needs::ENGINE,
+        run: docker,
+    },
+    Part {
         name: "page",
         what: "the report's page in a browser",
         needs: needs::BROWSER,
@@ -167,6 +173,12 @@ fn boot_unit() -> Result<bool> {
         &["verify", "--man=no", "packaging/squall-recover.service"],
         "debug",
     ))
+}
+
+/// After the installation of what these tests skipped without in the part before.
+fn docker() -> Result<bool> {
+    cargo(&["build", "--workspace", "--all-targets", "--quiet"])
+        .and_then(|built| Ok(built && cargo(&["test", "-p", "squall-tests", "--test", "docker"])?))
 }
 
 fn torch() -> Result<bool> {

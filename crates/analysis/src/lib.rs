@@ -17,6 +17,7 @@ mod ledger;
 pub mod lineage;
 pub mod lives;
 mod log;
+mod losses;
 pub mod models;
 pub mod num;
 mod pair;

@@ -322,6 +322,7 @@ fn eligible(found: &[Target]) -> Eligible {
             let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
             path.to_string_lossy().into_owned()
         }
+        Target::Container { name, .. } => name.clone(),
         Target::Host => "host".into(),
     };
     Eligible {

@@ -23,6 +23,18 @@ pub enum Target {
     File { path: PathBuf },
     /// A network namespace, by a path that can be opened.
     Namespace { path: PathBuf },
+    /// A container: its network namespace, and its first process.
+    Container {
+        /// The Unix socket of its engine.
+        engine: PathBuf,
+        id: String,
+        name: String,
+        /// Its first process; a container that restarts has another.
+        init: ProcessIdentity,
+        /// Other containers in the same network namespace, by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        shares_network_with: Vec<String>,
+    },
     /// This machine.
     Host,
 }

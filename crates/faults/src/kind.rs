@@ -24,6 +24,9 @@ pub struct HostFacts {
     /// What leads packets to a netfilter queue, where there are queues.
     #[serde(default)]
     pub packet_queue: Option<QueueRule>,
+    /// The kernel has netem and what leads packets to it.
+    #[serde(default)]
+    pub netem: bool,
     /// Kernel release.
     pub kernel: String,
     /// Number of processors this process may use.
@@ -52,6 +55,7 @@ impl HostFacts {
             ),
             nftables: crate::sys::nftables::answers(),
             packet_queue: packet_queue(),
+            netem: netem(),
             kernel: rustix::system::uname()
                 .release()
                 .to_string_lossy()
@@ -67,6 +71,11 @@ impl HostFacts {
 /// What leads packets to a queue here. The kernel is asked, and makes nothing of it; where asking would load a module, its file is looked for.
 pub fn packet_queue() -> Option<QueueRule> {
     crate::sys::nftables::queue_rule_unloaded()
+}
+
+/// Whether packets can be delayed and lost by the kernel's own qdiscs.
+pub fn netem() -> bool {
+    crate::packet::netem::is_known()
 }
 
 /// `v1`, `v2`, `hybrid` or `none`, followed by the hierarchies in whose root this process may create groups.

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod backup;
 mod cgroups;
 pub mod crash;
+pub mod engine;
 pub mod fault;
 pub mod frames;
 pub mod guard;

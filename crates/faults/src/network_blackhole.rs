@@ -16,8 +16,8 @@ impl FaultKind for NetworkBlackhole {
         summary: "Packets vanish without an error, even for a sender on this host.",
         class: Class::Served,
         layer: "the kernel's packet filter: senders have sent, receivers hear nothing, connections time out",
-        requires: said::REQUIRES,
-        after_kill: said::AFTER_KILL,
+        requires: said::REQUIRES_KERNEL,
+        after_kill: said::AFTER_KILL_KERNEL,
         targets: said::TARGETS,
         example: "network-blackhole: {target: {namespace: rank-1}, at: {time: 10s}, for: 20s, direction: out, peers: [10.0.0.0/8]}",
     };

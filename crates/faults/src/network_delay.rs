@@ -49,8 +49,8 @@ impl FaultKind for NetworkDelay {
         summary: "Packets arrive later, all by the same time or with jitter.",
         class: Class::Served,
         layer: "the kernel's packet filter on the receiving side, before sockets see the packet; delaying what leaves instead holds the sender's own queue, and TCP sends little then",
-        requires: said::REQUIRES,
-        after_kill: said::AFTER_KILL,
+        requires: said::REQUIRES_KERNEL,
+        after_kill: said::AFTER_KILL_KERNEL,
         targets: said::TARGETS,
         example: "network-delay: {target: {namespace: rank-1}, at: {time: 10s}, for: 20s, delay: 50ms, jitter: 5ms, peers: [10.0.0.0/8]}",
     };

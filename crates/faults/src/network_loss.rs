@@ -41,8 +41,8 @@ impl FaultKind for NetworkLoss {
         summary: "Packets are lost, each by its own chance or in bursts.",
         class: Class::Served,
         layer: "the kernel's packet filter on the receiving side: TCP retransmits and slows down, datagrams are missing",
-        requires: said::REQUIRES,
-        after_kill: said::AFTER_KILL,
+        requires: said::REQUIRES_KERNEL,
+        after_kill: said::AFTER_KILL_KERNEL,
         targets: said::TARGETS,
         example: "network-loss: {target: {namespace: rank-1}, at: {time: 10s}, for: 20s, loss: 5%, peers: [10.0.0.0/8]}",
     };

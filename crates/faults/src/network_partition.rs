@@ -42,7 +42,13 @@ impl FaultKind for NetworkPartition {
         layer: "the kernel's packet filter, before connection tracking; sockets see silence and retransmit, senders on this host may see EPERM on a datagram",
         requires: "nf_tables in the kernel, and CAP_NET_ADMIN in the network namespace",
         after_kill: "the next `squall undo`; a network namespace that ends takes the rules with it",
-        targets: &["workload", "namespace", "host"],
+        targets: &[
+            "workload",
+            "namespace",
+            "container",
+            "container-label",
+            "host",
+        ],
         example: "network-partition: {target: {namespace: rank-1}, at: {time: 10s}, for: 20s, peers: [10.0.0.0/8, \"fd00::/8\"], ports: [29500]}",
     };
 }

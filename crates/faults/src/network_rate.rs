@@ -31,8 +31,8 @@ impl FaultKind for NetworkRate {
         summary: "What arrives comes at most so fast.",
         class: Class::Served,
         layer: "the kernel's packet filter on the receiving side: packets wait, then are lost, and TCP adapts to both",
-        requires: said::REQUIRES,
-        after_kill: said::AFTER_KILL,
+        requires: said::REQUIRES_KERNEL,
+        after_kill: said::AFTER_KILL_KERNEL,
         targets: said::TARGETS,
         example: "network-rate: {target: {namespace: rank-1}, at: {time: 10s}, for: 20s, per-second: 10MB, peers: [10.0.0.0/8]}",
     };

@@ -6,6 +6,7 @@
 mod alter;
 pub mod counts;
 pub mod decide;
+pub(crate) mod netem;
 pub mod server;
 pub mod ssh;
 pub mod tcp;
@@ -25,12 +26,10 @@ use squall_model::event::{Observation, Presence};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use traffic::{EFFECT, Traffic, found};
+use traffic::{EFFECT, PROBES, Traffic, found};
 
 /// The served child of all of them.
 pub const SERVED: &str = "packet-queue";
-/// Datagrams sent at once, every 5 ms, until the fault has acted on one.
-const PROBES: usize = 4;
 /// Queue numbers from here on are taken, by the injection's id: low ones are what people write by hand.
 const FIRST_QUEUE: u16 = 0x5a00;
 
@@ -59,7 +58,7 @@ pub(crate) fn unmet_rights(target: &Target, facts: &HostFacts) -> Vec<Unmet> {
     if let Err(error) = found(target) {
         unmet.push(Unmet {
             what: error.to_string(),
-            remedy: "name a namespace that `ip netns` shows".to_owned(),
+            remedy: "name a namespace that `ip netns` shows, or a running container".to_owned(),
         });
     }
     unmet
@@ -75,6 +74,9 @@ pub(crate) fn unmet_raw(facts: &HostFacts) -> Option<Unmet> {
 
 /// What the host lacks for a queue.
 pub(crate) fn unmet(target: &Target, facts: &HostFacts, treatment: &Treatment) -> Vec<Unmet> {
+    if facts.netem && facts.sys_admin && netem::does(treatment) && facts.packet_queue.is_none() {
+        return unmet_rights(target, facts);
+    }
     let mut unmet = unmet_rules(target, facts);
     if matches!(treatment, Treatment::Duplicate { .. }) {
         unmet.extend(unmet_raw(facts));
@@ -89,15 +91,29 @@ pub(crate) fn unmet(target: &Target, facts: &HostFacts, treatment: &Treatment) -
     unmet
 }
 
-/// How packets are led to the queue.
-pub(crate) fn mechanism(facts: &HostFacts) -> String {
-    let rule = facts
-        .packet_queue
-        .map_or("no rule".to_owned(), |rule| rule.to_string());
-    format!("packets are queued to user space ({rule}) and given their verdict there")
+/// How packets are treated. Where there are two ways, the namespace decides at the injection, and the landing says which it was.
+pub(crate) fn mechanism(facts: &HostFacts, treatment: &Treatment) -> String {
+    let queue = facts.packet_queue.map(|rule| {
+        format!("packets are queued to user space ({rule}) and given their verdict there")
+    });
+    let kernel = (facts.netem && netem::does(treatment)).then(|| {
+        let kind = match treatment {
+            Treatment::Rate { .. } => "tbf",
+            _ => "netem",
+        };
+        format!("filters of traffic control lead packets through {kind} at an interface of its own")
+    });
+    match (kernel, queue) {
+        (Some(kernel), Some(queue)) => format!(
+            "{kernel}; where the namespace forwards or an interface has filters of others, {queue}"
+        ),
+        (Some(kernel), None) => kernel,
+        (None, Some(queue)) => queue,
+        (None, None) => "no rule leads packets anywhere".to_owned(),
+    }
 }
 
-/// Makes the table, then lets a child take the queue.
+/// By the kernel's own qdiscs where they do exactly this here, else by a queue.
 pub(crate) fn inject(
     target: &Target,
     host: &mut dyn Door,
@@ -117,6 +133,16 @@ pub(crate) fn inject(
         object: format!("{target:?}"),
         source,
     };
+    let mut instead = String::new();
+    if netem::does(&treatment) {
+        let found = place.inside(|| netem::places(traffic, &networks, &ssh::sessions()?));
+        match found.map_err(|error| os("look at the interfaces", error))? {
+            Ok(places) => {
+                return netem::inject(&place, &places, &treatment, traffic, &networks, host);
+            }
+            Err(because) => instead = format!(", as {because}"),
+        }
+    }
     let wish = host.draw("queue number");
     let (rule, number, spared) = place
         .inside(|| {
@@ -146,7 +172,7 @@ pub(crate) fn inject(
     };
     let messages = traffic.table(&table, &networks, &spared, &[Part::Queue(number, rule)]);
     traffic.remember(&table, &networks);
-    let action = format!("make the nftables table {table} that leads to queue {number}");
+    let action = format!("make the nftables table {table} that leads to queue {number}{instead}");
     host.change(undo, &action, &mut || {
         place.inside(|| nftables::transact(&messages))
     })?;
@@ -173,7 +199,14 @@ fn free_number(wish: f64) -> io::Result<u16> {
 }
 
 /// Whether the table is there, the child reads the queue, and the fault has acted on a packet.
-pub(crate) fn observe(changes: &[Undo], traffic: &Traffic) -> Vec<Observation> {
+pub(crate) fn observe(
+    changes: &[Undo],
+    traffic: &Traffic,
+    treatment: &Treatment,
+) -> Vec<Observation> {
+    if netem::is_used(changes) {
+        return netem::observe(changes, traffic, treatment);
+    }
     let table = changes.iter().find_map(|undo| match undo {
         Undo::DeleteTable { table, .. } => Some((undo, table)),
         _ => None,
@@ -302,7 +335,7 @@ macro_rules! queue_fault {
                 $crate::packet::unmet(target, facts, &self.treatment())
             }
             fn mechanism(&self, facts: &$crate::kind::HostFacts) -> String {
-                $crate::packet::mechanism(facts)
+                $crate::packet::mechanism(facts, &self.treatment())
             }
             fn inject(
                 &self,
@@ -316,7 +349,7 @@ macro_rules! queue_fault {
                 _: &$crate::fault::Target,
                 changes: &[$crate::undo::Undo],
             ) -> Vec<squall_model::event::Observation> {
-                $crate::packet::observe(changes, &self.traffic())
+                $crate::packet::observe(changes, &self.traffic(), &self.treatment())
             }
             fn problems(&self) -> Vec<squall_model::syntax::ConfigProblem> {
                 let mut problems = self.traffic().problems(true);
@@ -332,8 +365,11 @@ pub(crate) use {on_packets, queue_fault};
 /// What all of them say of themselves.
 pub mod said {
     pub(crate) const REQUIRES: &str = "nf_tables and nfnetlink_queue in the kernel, the nftables expression `queue` or the xtables target NFQUEUE, and CAP_NET_ADMIN in the network namespace";
+    /// Those of [`super::netem::does`].
+    pub(crate) const REQUIRES_KERNEL: &str = "CAP_NET_ADMIN in the network namespace, and netem, tbf, clsact, flower, fw, mirred and ifb in the kernel with CAP_SYS_ADMIN; else nf_tables and nfnetlink_queue, the nftables expression `queue` or the xtables target NFQUEUE";
+    pub(crate) const AFTER_KILL_KERNEL: &str = "by the kernel's own qdiscs nothing is served, and they go when guard or agent ends the injection, or with the next `squall undo`; by a queue the kernel lets packets pass at once, what waited is lost, and the rule goes with the next `squall undo`";
     pub(crate) const AFTER_KILL: &str = "the kernel, at once: packets pass when nobody reads their queue, and what waited is lost; the rule goes with the next `squall undo`";
-    pub(crate) const TARGETS: &[&str] = &["namespace", "host"];
+    pub(crate) const TARGETS: &[&str] = &["namespace", "container", "container-label", "host"];
 }
 
 /// A problem with a value.

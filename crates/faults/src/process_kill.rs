@@ -76,7 +76,15 @@ impl FaultKind for ProcessKill {
         layer: "the kernel ends the process; peers see their connections reset or closed, its parent sees the exit status",
         requires: "permission to signal the target (same user, or CAP_KILL)",
         after_kill: "nothing is left to remove",
-        targets: &["rank", "workload", "pid", "pid-file", "command"],
+        targets: &[
+            "rank",
+            "workload",
+            "pid",
+            "pid-file",
+            "command",
+            "container",
+            "container-label",
+        ],
         example: "process-kill: {target: {rank: 1}, every: {epochs: 10}, signal: KILL}",
     };
 }

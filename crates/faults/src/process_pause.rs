@@ -34,7 +34,15 @@ impl FaultKind for ProcessPause {
         layer: "the kernel's scheduler; the process itself sees a jump in time, its peers see silence on open connections, and its parent can see the stop by waitpid",
         requires: "permission to signal the target (same user, or CAP_KILL)",
         after_kill: "the next `squall undo`",
-        targets: &["rank", "workload", "pid", "pid-file", "command"],
+        targets: &[
+            "rank",
+            "workload",
+            "pid",
+            "pid-file",
+            "command",
+            "container",
+            "container-label",
+        ],
         example: "process-pause: {target: {rank: 1}, at: {step: 20}, for: 5s}",
     };
 }
@@ -133,7 +141,7 @@ fn stop_below(root: &ProcessIdentity, host: &mut dyn Door) -> Result<(), FaultEr
 /// The process a target names.
 pub(crate) fn process_of(target: &Target) -> Result<&ProcessIdentity, FaultError> {
     match target {
-        Target::Process { identity, .. } => Ok(identity),
+        Target::Process { identity, .. } | Target::Container { init: identity, .. } => Ok(identity),
         other => Err(FaultError::Target {
             target: format!("{other:?}"),
             because: "it is not a process".to_owned(),
@@ -179,7 +187,7 @@ pub(crate) fn may_signal(target: &Target, facts: &HostFacts) -> Vec<Unmet> {
     let Ok(identity) = process_of(target) else {
         return vec![Unmet {
             what: "a process as its target".to_owned(),
-            remedy: "name one by `rank`, `pid`, `pid-file` or `command`".to_owned(),
+            remedy: "name one by `rank`, `pid`, `pid-file`, `command` or `container`".to_owned(),
         }];
     };
     let owner = std::fs::metadata(format!("/proc/{}", identity.pid)).map(|meta| meta.uid());

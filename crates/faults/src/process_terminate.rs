@@ -45,7 +45,15 @@ impl FaultKind for ProcessTerminate {
         layer: "the process's own SIGTERM handler first, then the kernel",
         requires: "permission to signal the target (same user, or CAP_KILL)",
         after_kill: "nothing is left to remove",
-        targets: &["rank", "workload", "pid", "pid-file", "command"],
+        targets: &[
+            "rank",
+            "workload",
+            "pid",
+            "pid-file",
+            "command",
+            "container",
+            "container-label",
+        ],
         example: "process-terminate: {target: {rank: 0}, at: {epoch: 3}, grace: 10s}",
     };
 }

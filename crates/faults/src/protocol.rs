@@ -35,6 +35,9 @@ pub struct WorkloadSpec {
     /// It starts in network and mount namespaces of its own.
     #[serde(default)]
     pub private: bool,
+    /// Rules with which the method begins and whose aim may come before it: whoever reaches it is held until they are armed.
+    #[serde(default)]
+    pub first: Vec<Rule>,
 }
 
 /// One fault step, armed in the agent.

@@ -21,3 +21,4 @@ pub mod raw;
     reason = "signal masks, signalfd and the time between fork and exec"
 )]
 pub mod spawn;
+pub mod traffic_control;

@@ -7,6 +7,7 @@ pub mod perform;
 pub(crate) mod process;
 pub(crate) mod table;
 pub mod tree;
+pub(crate) mod way;
 
 use serde::{Deserialize, Serialize};
 use squall_model::event::{Observation, Presence};
@@ -47,6 +48,24 @@ pub enum Undo {
         table: String,
         namespace: Option<PathBuf>,
         /// Inode number of that namespace, so that it is found when the path has gone or leads elsewhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace_inode: Option<u64>,
+    },
+    /// Deletes a network interface by name and kind, inside a network namespace.
+    DeleteLink {
+        name: String,
+        kind: String,
+        namespace: Option<PathBuf>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace_inode: Option<u64>,
+    },
+    /// Deletes the filters of traffic control that carry a cookie, and their place at the interface where it holds no others.
+    DeleteFilters {
+        device: String,
+        /// The interface's number: another of the same name is not ours.
+        index: u32,
+        cookie: String,
+        namespace: Option<PathBuf>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         namespace_inode: Option<u64>,
     },
@@ -112,6 +131,19 @@ pub fn revert(undo: &Undo) -> Result<(), UndoError> {
             namespace,
             namespace_inode,
         } => table::delete(family, table, namespace.as_deref(), *namespace_inode),
+        Undo::DeleteLink {
+            name,
+            kind,
+            namespace,
+            namespace_inode,
+        } => way::delete_link(name, kind, at(namespace, *namespace_inode)),
+        Undo::DeleteFilters {
+            device,
+            index,
+            cookie,
+            namespace,
+            namespace_inode,
+        } => way::delete_filters(device, *index, cookie, at(namespace, *namespace_inode)),
     }
 }
 
@@ -135,6 +167,26 @@ pub fn presence(undo: &Undo) -> Observation {
             namespace,
             namespace_inode,
         } => table::presence(family, table, namespace.as_deref(), *namespace_inode),
+        Undo::DeleteLink {
+            name,
+            kind,
+            namespace,
+            namespace_inode,
+        } => way::link_presence(name, kind, at(namespace, *namespace_inode)),
+        Undo::DeleteFilters {
+            device,
+            index,
+            cookie,
+            namespace,
+            namespace_inode,
+        } => way::filters_presence(device, *index, cookie, at(namespace, *namespace_inode)),
+    }
+}
+
+fn at(path: &Option<PathBuf>, inode: Option<u64>) -> way::At<'_> {
+    way::At {
+        path: path.as_deref(),
+        inode,
     }
 }
 

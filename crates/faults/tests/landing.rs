@@ -5,7 +5,7 @@
 mod run;
 
 use run::Run;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn truth(run: &Run) -> Vec<String> {
     let text = std::fs::read_to_string(run.out().join("truth")).unwrap_or_default();
@@ -49,6 +49,63 @@ fn a_held_rank_dies_in_the_aimed_step_and_phase_and_training_goes_on() {
     );
     run.send(json!({"finish": {"because": "the test is over"}}));
     assert_eq!(run.message("finished"), json!({"outstanding": []}));
+    run.ends_with_nothing_left();
+}
+
+fn second_backward() -> Value {
+    let keys = json!({"at": {"step": 2, "phase": "backward"}});
+    run::rule(0, "process-kill", json!({}), json!({"rank": 1}), keys)
+}
+
+#[test]
+fn a_place_that_is_reached_before_its_rule_is_armed_is_held_for_it() {
+    let mut run = Run::start();
+    run.first = vec![second_backward()];
+    run.train(json!({}));
+    let held = run.event("held");
+    assert_eq!(held["place"]["step"], 2, "{held}");
+    run.send(json!({"arm": second_backward()}));
+    let landed = run.event("landed");
+    assert_eq!(landed["precision"], "held", "{landed}");
+    assert_eq!(
+        landed["place"],
+        json!({"step": 2, "epoch": 1, "phase": "backward", "rank": 1})
+    );
+    let note = run.event("note");
+    assert!(
+        note["text"].as_str().unwrap().starts_with(
+            "rank 1 reached its aim (epoch 1, step 2, phase backward) before the method began"
+        ),
+        "{note}"
+    );
+    assert_eq!(run.event("workload-ended")["exit"], 0);
+    assert_eq!(run.events("landed").len(), 1);
+    let order: Vec<String> = run.story();
+    let at = |kind: &str| {
+        order
+            .iter()
+            .position(|one| one.contains(&format!("{{\"{kind}\":")))
+    };
+    assert!(at("armed") < at("injection-begun"), "{order:#?}");
+    run.hang_up();
+    run.ends_with_nothing_left();
+}
+
+#[test]
+fn an_early_hold_that_ended_by_itself_is_an_aim_that_has_passed() {
+    let mut run = Run::start();
+    run.first = vec![second_backward()];
+    run.train(json!({"PATIENCE_MS": "1", "STEP_MS": "20"}));
+    run.until_line("begin 1 4 forward");
+    run.send(json!({"arm": second_backward()}));
+    let ended = run.event("rule-ended");
+    assert_eq!(
+        ended["because"], "what it aims at had passed when this step was reached",
+        "{ended}"
+    );
+    assert_eq!(run.event("workload-ended")["exit"], 0);
+    assert_eq!(run.events("injection-begun").len(), 0);
+    run.hang_up();
     run.ends_with_nothing_left();
 }
 

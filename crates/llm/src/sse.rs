@@ -5,6 +5,9 @@
 /// The longest event that is looked into, in bytes. A longer one goes through in pieces, unread.
 pub const EVENT_MAX: usize = 64 * 1024;
 
+/// Room that stays for the start of the next event, in bytes.
+const KEPT_MAX: usize = 4 * 1024;
+
 /// Cuts a stream into events.
 #[derive(Debug, Default)]
 pub struct Splitter {
@@ -37,6 +40,10 @@ impl Splitter {
         self.buffer.drain(..self.start);
         (self.looked, self.line) = (self.looked - self.start, self.line - self.start);
         self.start = 0;
+        if self.buffer.capacity() > KEPT_MAX && self.buffer.len() <= KEPT_MAX {
+            // A stream whose reader has stopped keeps no room for what it once read at once.
+            self.buffer.shrink_to(KEPT_MAX);
+        }
         if self.buffer.len() > EVENT_MAX {
             pieces.push(Piece::Unread(self.rest()));
         }

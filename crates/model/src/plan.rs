@@ -206,6 +206,7 @@ fn injections_max(keys: &StepKeys, limit: Span, last_epoch: Option<u64>) -> Opti
         // A replayed step or epoch can be hit again when that is asked for.
         let repeats = keys.mean_time_between.is_some()
             || keys.on_replay == Some(true)
+            || keys.follow_restarts == Some(true)
             || keys.on_request == Some(true);
         return if repeats { times } else { Some(1) };
     };
@@ -238,6 +239,9 @@ pub fn aim(keys: &StepKeys) -> String {
     }
     if let Some(times) = keys.times {
         words.push_str(&format!(", at most {}", count(u64::from(times), "time")));
+    }
+    if keys.follow_restarts == Some(true) {
+        words.push_str(", again when the container restarts");
     }
     if keys.on_replay == Some(true) {
         words.push_str(", also when replayed");

@@ -32,6 +32,15 @@ pub struct Selector {
     /// A network namespace, by the name `ip netns` shows or by a path below /proc or /run/netns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// A running container, by its name or id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Running containers that carry this label, `KEY` or `KEY=VALUE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_label: Option<String>,
+    /// The Unix socket of the container engine (Docker's API). Where `DOCKER_HOST` says unless said, else `/run/docker.sock`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// This machine as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<bool>,
@@ -124,12 +133,24 @@ pub struct StepKeys {
     /// Also act on steps and epochs that are repeated after a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_replay: Option<bool>,
+    /// When a container ends in mid-fault and comes back within `for`, a new injection acts on it for the time that is left. Not unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub follow_restarts: Option<bool>,
     /// Acts only where the training script asks for it (`squall_hook.every_epochs`, `squall_hook.terminate`), until the workload ends or `times` is reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_request: Option<bool>,
 }
 
 impl StepKeys {
+    /// Whether it aims at a unit of training, or waits for the trainer to ask: a place that a quick job may reach before the method begins.
+    pub fn aims_at_training(&self) -> bool {
+        let at = self.at.as_ref();
+        let every = self.every.as_ref();
+        at.is_some_and(|at| at.step.is_some() || at.epoch.is_some())
+            || every.is_some_and(|every| every.steps.is_some() || every.epochs.is_some())
+            || self.on_request == Some(true)
+    }
+
     /// The keys as they are written in the file. A fault's own config may use none of them.
     pub const KEYS: &'static [&'static str] = &[
         "name",
@@ -142,6 +163,7 @@ impl StepKeys {
         "mean-time-between",
         "times",
         "on-replay",
+        "follow-restarts",
         "on-request",
     ];
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod dry;
 pub mod file;
 mod http;
 mod proxies;
@@ -12,6 +13,7 @@ pub mod stream;
 pub mod web;
 
 pub use api::{Api, Settings};
+pub use dry::Dry;
 pub use proxies::{Proxies, ProxyError, Seen, Told, Wanted};
 pub use proxy::Counters;
 pub use record::{Record, Recorder, What};

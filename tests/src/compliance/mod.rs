@@ -15,6 +15,9 @@ use crate::folder::Folder;
 use crate::targets::{Size, recipe};
 use squall_model::syntax::KindInfo;
 
+/// The beginning of the names of the faults that are tried; every fault unless it is set. For a guest that is slow.
+const FAULTS: &str = "SQUALL_FAULTS";
+
 /// Holds every fault of the catalogue to one demand; all failures are told, not only the first.
 ///
 /// # Errors
@@ -22,8 +25,16 @@ use squall_model::syntax::KindInfo;
 pub fn assert_fault_compliance(
     demand: impl Fn(&KindInfo) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let beginning = std::env::var(FAULTS).unwrap_or_default();
+    let tried = kinds()
+        .iter()
+        .filter(|info| info.kind.starts_with(&beginning));
+    ensure!(
+        tried.clone().count() > 0,
+        "no fault begins with {beginning}"
+    );
     let mut failures = Vec::new();
-    for info in kinds() {
+    for info in tried {
         if let Err(error) = demand(info).with_context(|| info.kind) {
             failures.push(format!("{error:#}"));
         }

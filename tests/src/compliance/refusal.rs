@@ -27,7 +27,10 @@ pub fn wrong_target_is_refused(way: &Way) -> anyhow::Result<()> {
         Target::Host => Target::File {
             path: "/nowhere".into(),
         },
-        Target::File { .. } | Target::Process { .. } | Target::Namespace { .. } => Target::Host,
+        Target::File { .. }
+        | Target::Process { .. }
+        | Target::Namespace { .. }
+        | Target::Container { .. } => Target::Host,
     };
     let unmet = fault.fault().unmet(&wrong, &facts());
     ensure!(
@@ -61,7 +64,7 @@ pub fn missing_target_is_refused(way: &Way) -> anyhow::Result<()> {
         Target::File { path } => {
             std::fs::remove_file(path)?;
         }
-        Target::Host | Target::Namespace { .. } => return Ok(()),
+        Target::Host | Target::Namespace { .. } | Target::Container { .. } => return Ok(()),
     }
     let injection = Injection::begin(&trial.state, &fault, target)?;
     ensure!(

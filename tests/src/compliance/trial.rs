@@ -211,6 +211,7 @@ pub fn facts() -> HostFacts {
         kill: may(5),
         nftables: true,
         packet_queue: squall_faults::kind::packet_queue(),
+        netem: squall_faults::kind::netem(),
         cores: std::thread::available_parallelism()
             .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
         memory_total: 8 << 30,

@@ -231,7 +231,7 @@ fn reference(kinds: &[&KindInfo]) -> String {
     let mut page = String::from(
         "# Faults\n\nGenerated from the config types by `cargo xtask docs`; do not edit.\n\n\
          Every fault also takes the shared keys `target`, `for`, `at`, `every`, `after`, `probability`, \
-         `mean-time-between`, `times`, `on-replay` and `name` (see [the experiment file](../experiment-file.md)).\n",
+         `mean-time-between`, `times`, `on-replay`, `follow-restarts` and `name` (see [the experiment file](../experiment-file.md)).\n",
     );
     for info in kinds {
         page.push_str(&format!("\n## {}\n\n{}\n\n", info.kind, info.summary));

@@ -85,7 +85,8 @@ pub(super) fn alive(target: &Selector, context: &Context) -> Probed {
             let pids: Vec<String> = found
                 .iter()
                 .filter_map(|target| match target {
-                    squall_faults::fault::Target::Process { identity, .. } => {
+                    squall_faults::fault::Target::Process { identity, .. }
+                    | squall_faults::fault::Target::Container { init: identity, .. } => {
                         Some(identity.pid.to_string())
                     }
                     _ => None,

@@ -8,6 +8,8 @@ use crate::monitor::{Config, Monitor};
 use squall_faults::protocol::{Rule, ToAgent, WorkloadSpec};
 use squall_model::event::Stage;
 use squall_model::experiment::Probe;
+use squall_model::id::RuleId;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How long nothing is said of a steady state that is not there; each silence is twice the last.
@@ -178,6 +180,10 @@ impl Conductor<'_> {
             patterns: owned.patterns.clone(),
             hook: owned.training,
             private: owned.private,
+            first: match undisturbed {
+                None => self.first_rules(),
+                Some(_) => Vec::new(),
+            },
         };
         let starts = |it: &Self| it.board.of_workload(|workload| workload.starts);
         let before = starts(self).unwrap_or(0);
@@ -299,14 +305,13 @@ impl Conductor<'_> {
     /// Plays the method until it is done or the workload has ended.
     fn method(&mut self) {
         let mut play = Play::new(&self.script.method);
-        let last_epoch = self.last_epoch();
         let done = self.until(self.script.time_limit, |it| {
             if it.workload_ended() {
                 return true;
             }
             let now = it.board.clock.elapsed();
             for id in play.advance(now, &it.tracker.done_rules()) {
-                it.arm(id, last_epoch);
+                it.arm(id);
             }
             play.is_done()
         });
@@ -319,8 +324,25 @@ impl Conductor<'_> {
         }
     }
 
-    fn arm(&mut self, id: squall_model::id::RuleId, last_epoch: Option<u64>) {
-        let Some(rule) = self.script.rules.iter().find(|rule| rule.id == id) else {
+    /// Rules that the method begins with and whose place in training may come before it does.
+    fn first_rules(&self) -> Vec<Rule> {
+        let first = Play::new(&self.script.method).advance(Duration::ZERO, &BTreeSet::new());
+        let rules = first.into_iter().filter_map(|id| self.rule(id));
+        rules.filter(|rule| rule.keys.aims_at_training()).collect()
+    }
+
+    /// A rule as the agent needs it.
+    fn rule(&self, id: RuleId) -> Option<Rule> {
+        let mut rule = self.script.rules.iter().find(|rule| rule.id == id)?.clone();
+        let out = self.folder.out().to_string_lossy().into_owned();
+        rule.last_epoch = self.last_epoch();
+        rule.target.file = rule.target.file.map(|file| file.replace("{out}", &out));
+        rule.target.pid_file = rule.target.pid_file.map(|file| file.replace("{out}", &out));
+        Some(rule)
+    }
+
+    fn arm(&mut self, id: RuleId) {
+        let Some(rule) = self.rule(id) else {
             return self
                 .bugs
                 .push(format!("the method names rule {id}, which does not exist"));
@@ -328,13 +350,6 @@ impl Conductor<'_> {
         if !self.is_permitted(id) {
             return self.halt(Halt::Refused);
         }
-        let out = self.folder.out().to_string_lossy().into_owned();
-        let mut rule = Rule {
-            last_epoch,
-            ..rule.clone()
-        };
-        rule.target.file = rule.target.file.map(|file| file.replace("{out}", &out));
-        rule.target.pid_file = rule.target.pid_file.map(|file| file.replace("{out}", &out));
         self.tracker.sent(id);
         self.say(&ToAgent::Arm(rule));
     }

@@ -141,6 +141,7 @@ impl<L: Injectable> Agent<L> {
             self.hear_controller();
             self.hear_jobs();
             self.hear_workload();
+            self.settle_containers();
             self.hear_hooks()?;
             self.settle_workload();
             self.on_time();
@@ -173,6 +174,11 @@ impl<L: Injectable> Agent<L> {
             Some(_) => PollFd::new(hooks.listener(), PollFlags::IN),
             None => PollFd::new(hooks, PollFlags::IN),
         }));
+        polled.extend(
+            self.rules
+                .watched()
+                .map(|process| PollFd::new(process, PollFlags::IN)),
+        );
         let output = self.workload.as_ref().and_then(Workload::output);
         polled.extend(
             output
@@ -270,7 +276,9 @@ impl<L: Injectable> Agent<L> {
                     rule,
                     injection,
                     landed_ns,
-                } => self.lasts(rule, injection, landed_ns),
+                    until_ns,
+                    watched,
+                } => self.lasts(rule, injection, landed_ns, until_ns, watched),
                 FromJob::Over { rule, injection } => self.over(rule, &injection),
                 FromJob::Idle { rule } => {
                     self.jobs -= 1;

@@ -1,6 +1,7 @@
 //! One occasion, on a thread of its own: targets are resolved, each is injected through the door, and the world is read back.
 
-use super::door::Watched;
+use super::containers::{Follow, Watched};
+use super::door;
 use super::procs;
 use super::shared::{FromJob, Hold, Shared};
 use super::targets::{self, Scope};
@@ -61,6 +62,8 @@ pub(super) struct Job<L> {
     pub(super) hold: Option<Hold>,
     /// The very process, when it asked for it itself.
     pub(super) asked_by: Option<procs::Known>,
+    /// The container that it follows to its return.
+    pub(super) follow: Option<Follow>,
 }
 
 impl<L> Job<L> {
@@ -81,6 +84,10 @@ pub(super) fn run<L: Injectable>(job: &Job<L>, shared: &Shared) {
         .clone();
     scope.choice = [rule.0.to_le_bytes(), job.occasion.to_le_bytes()].concat();
     let found = match job.asked_by {
+        None if job.follow.is_some() => job
+            .follow
+            .as_ref()
+            .map_or_else(|| Ok(Vec::new()), |follow| follow.wait(shared)),
         Some(_) if job.is_too_late() => Err(targets::NoTarget(
             "the process that asked for it waits no longer".into(),
         )),
@@ -170,7 +177,7 @@ fn inject<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> bool
         shared.cancelled.clone(),
         shared.spawner.clone(),
     );
-    let mut door = Watched {
+    let mut door = door::Watched {
         host,
         job,
         target,
@@ -205,7 +212,7 @@ fn inject<L: Injectable>(job: &Job<L>, target: &Target, shared: &Shared) -> bool
         Ok(()) => Some("it could not be shown to have acted".to_owned()),
         Err(error) => Some(error.to_string()),
     };
-    conclude(plan, injection, place, failure, observations, shared)
+    conclude(job, target, injection, place, failure, observations, shared)
 }
 
 fn record(
@@ -218,14 +225,15 @@ fn record(
 
 /// Says what came of it. What failed half-way is undone at once.
 fn conclude<L: Injectable>(
-    plan: &Plan<L>,
+    job: &Job<L>,
+    target: &Target,
     injection: InjectionId,
     landing: Landing,
     failure: Option<String>,
     observations: Vec<Observation>,
     shared: &Shared,
 ) -> bool {
-    let rule = plan.rule;
+    let (plan, rule) = (&job.plan, job.plan.rule);
     let landed = failure.is_none();
     match failure {
         None => {
@@ -256,6 +264,8 @@ fn conclude<L: Injectable>(
             rule,
             injection,
             landed_ns: procs::boot_ns(),
+            until_ns: job.follow.as_ref().map(|follow| follow.until_ns),
+            watched: Watched::begin(target),
         });
     } else {
         shared.tell(FromJob::Over { rule, injection });
@@ -344,7 +354,9 @@ pub(super) fn place_now<L: Injectable>(job: &Job<L>, target: &Target, shared: &S
 
 fn process(target: &Target) -> Option<ProcessIdentity> {
     match target {
-        Target::Process { identity, .. } => Some(identity.clone()),
+        Target::Process { identity, .. } | Target::Container { init: identity, .. } => {
+            Some(identity.clone())
+        }
         _ => None,
     }
 }
@@ -363,6 +375,20 @@ fn words(target: &Target) -> String {
         } => format!("pid {} ({command})", identity.pid),
         Target::File { path } => format!("file {}", path.display()),
         Target::Namespace { path } => format!("network namespace {}", path.display()),
+        Target::Container {
+            id,
+            name,
+            init,
+            shares_network_with: others,
+            ..
+        } => {
+            let id = id.get(..12).unwrap_or(id);
+            let shared = match others.as_slice() {
+                [] => String::new(),
+                others => format!(", its network shared with {}", others.join(", ")),
+            };
+            format!("container {name} ({id}, pid {}{shared})", init.pid)
+        }
         Target::Host => "this machine".into(),
     }
 }

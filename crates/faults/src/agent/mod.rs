@@ -3,12 +3,15 @@
 //! Invariant: its main loop never waits for an injection, so it beats, hears its guard and can end at any moment. What it cannot
 //! undo any more, because it is dead or hung, its guard undoes.
 
+mod containers;
 mod core;
 mod door;
+mod early;
 mod ending;
 mod guard_calls;
 pub mod hook;
 mod injection;
+mod lasting;
 mod orders;
 pub mod output;
 pub mod procs;

@@ -27,6 +27,9 @@ impl<L: Injectable> Agent<L> {
         let Some(armed) = self.rules.armed.get_mut(&rule) else {
             return;
         };
+        if !armed.begun && !armed.disarmed {
+            return;
+        }
         if armed.running || !armed.queue.is_empty() || (lasts && !armed.disarmed) {
             return;
         }

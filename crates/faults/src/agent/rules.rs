@@ -1,11 +1,13 @@
 //! Armed rules: what their triggers decide becomes jobs, one at a time for each rule.
 
+use super::containers::{Follow, Watched};
 use super::core::Agent;
 use super::injection::{self, Job, Plan};
 use super::procs;
 use super::shared::Hold;
 use crate::fault::Injectable;
 use crate::protocol::Rule;
+use crate::sys::process::Process;
 use squall_model::event::Body;
 use squall_model::hook::FromAgent;
 use squall_model::id::{InjectionId, RuleId};
@@ -26,6 +28,8 @@ pub(super) struct Rules<L> {
     pub(super) lasting: BTreeMap<InjectionId, Lasting>,
     /// Injections whose served children ended before they were known to last, and how.
     pub(super) lost_early: BTreeMap<InjectionId, String>,
+    /// Injections into containers that were lost, each to be followed by a new one when it is undone.
+    pub(super) follow: BTreeMap<InjectionId, (RuleId, Follow)>,
     /// The most steps and epochs that were ever completed.
     pub(super) high_step: u64,
     pub(super) high_epoch: u64,
@@ -35,8 +39,10 @@ pub(super) struct Rules<L> {
 pub(super) struct Armed<L> {
     pub(super) plan: Arc<Plan<L>>,
     pub(super) trigger: Trigger,
-    name: Option<String>,
-    duration_ns: Option<u64>,
+    pub(super) name: Option<String>,
+    pub(super) duration_ns: Option<u64>,
+    /// A container that comes back in the fault's time is injected into anew.
+    pub(super) follows: bool,
     /// Occasions that a trainer itself may still ask for.
     pub(super) requests_left: u32,
     /// Ranks and epochs for which a trainer's own request was granted.
@@ -48,13 +54,19 @@ pub(super) struct Armed<L> {
     pub(super) told: bool,
     /// The controller wants no more of it.
     pub(super) disarmed: bool,
+    /// It was armed. Before, it is only watched: see [`super::early`].
+    pub(super) begun: bool,
+    /// An occasion came before it was armed, and nobody could be held for it.
+    pub(super) missed: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Lasting {
     pub(super) rule: RuleId,
-    until_ns: Option<u64>,
-    undoing: bool,
+    pub(super) until_ns: Option<u64>,
+    pub(super) undoing: bool,
+    /// The container it acts on.
+    pub(super) watched: Option<Watched>,
 }
 
 impl<L> Default for Rules<L> {
@@ -63,6 +75,7 @@ impl<L> Default for Rules<L> {
             armed: BTreeMap::new(),
             lasting: BTreeMap::new(),
             lost_early: BTreeMap::new(),
+            follow: BTreeMap::new(),
             high_step: 0,
             high_epoch: 0,
         }
@@ -85,6 +98,14 @@ impl<L> Rules<L> {
         triggers.chain(ends).min()
     }
 
+    /// First processes of containers that are acted on, while they live.
+    pub(super) fn watched(&self) -> impl Iterator<Item = &Process> {
+        self.lasting
+            .values()
+            .filter(|one| !one.undoing)
+            .filter_map(|one| one.watched.as_ref()?.process.as_ref())
+    }
+
     pub(super) fn disarm_all(&mut self) {
         self.armed.clear();
     }
@@ -101,6 +122,28 @@ impl<L: Injectable> Agent<L> {
     }
 
     fn try_arm(&mut self, rule: Rule) -> Result<(), (String, String)> {
+        if self.go_on(&rule)? {
+            return Ok(());
+        }
+        let (id, kind, name) = (rule.id, rule.kind.clone(), rule.keys.name.clone());
+        let rank = rule.target.rank;
+        let mut armed = self.read(rule)?;
+        self.check_phase(&armed.trigger, rank)?;
+        armed.begun = true;
+        let aim = armed.trigger.aim_text();
+        self.rules.armed.insert(id, armed);
+        self.event(Body::Armed {
+            rule: id,
+            kind,
+            name,
+            aim,
+        });
+        self.drive(id, None, |trigger| trigger.start(procs::boot_ns()));
+        Ok(())
+    }
+
+    /// What is to be armed, read and not yet armed.
+    pub(super) fn read(&self, rule: Rule) -> Result<Armed<L>, (String, String)> {
         let plain = |because: String| (because, String::new());
         let fault = L::parse(&rule.kind, rule.config)
             .map_err(|(path, reason)| plain(format!("{}.{path}: {reason}", rule.kind)))?;
@@ -113,8 +156,6 @@ impl<L: Injectable> Agent<L> {
             Trigger::new(self.shared.seed, rule.id, &rule.keys, rank, rule.last_epoch)
                 .map_err(plain)?;
         trigger.set_high_water(self.rules.high_step, self.rules.high_epoch);
-        self.check_phase(&trigger, rank)?;
-        let aim = trigger.aim_text();
         let plan = Plan {
             rule: rule.id,
             fault,
@@ -125,10 +166,11 @@ impl<L: Injectable> Agent<L> {
         let repeats = rule.keys.every.is_some()
             || rule.keys.mean_time_between.is_some()
             || rule.keys.on_request == Some(true);
-        let armed = Armed {
+        Ok(Armed {
             plan: Arc::new(plan),
             trigger,
-            name: rule.keys.name.clone(),
+            name: rule.keys.name,
+            follows: rule.keys.follow_restarts == Some(true),
             duration_ns: rule.keys.duration.map(|duration| duration.as_nanos()),
             requests_left: rule
                 .keys
@@ -140,20 +182,17 @@ impl<L: Injectable> Agent<L> {
             spent: None,
             told: false,
             disarmed: false,
-        };
-        self.rules.armed.insert(rule.id, armed);
-        self.event(Body::Armed {
-            rule: rule.id,
-            kind: rule.kind,
-            name: rule.keys.name,
-            aim,
-        });
-        self.drive(rule.id, None, |trigger| trigger.start(procs::boot_ns()));
-        Ok(())
+            begun: false,
+            missed: false,
+        })
     }
 
     /// A phase that no hook of the aimed rank can be held in is refused by name.
-    fn check_phase(&self, trigger: &Trigger, rank: Option<u32>) -> Result<(), (String, String)> {
+    pub(super) fn check_phase(
+        &self,
+        trigger: &Trigger,
+        rank: Option<u32>,
+    ) -> Result<(), (String, String)> {
         let (Some(phase), Some(hooks)) = (trigger.phase(), &self.hooks) else {
             return Ok(());
         };
@@ -215,12 +254,20 @@ impl<L: Injectable> Agent<L> {
         let hold = held
             .filter(|held| occasion.hold.as_ref() == Some(&held.id))
             .cloned();
+        if let Some(armed) = self.rules.armed.get_mut(&rule)
+            && !armed.begun
+            && hold.is_none()
+        {
+            armed.missed = true;
+            return;
+        }
         self.enqueue(rule, |plan| Job {
             plan,
             occasion: occasion.count,
             aim: occasion.aim,
             hold,
             asked_by: None,
+            follow: None,
         });
     }
 
@@ -249,7 +296,7 @@ impl<L: Injectable> Agent<L> {
         }
     }
 
-    fn next_job(&mut self, rule: RuleId) {
+    pub(super) fn next_job(&mut self, rule: RuleId) {
         if self.ending.is_some() {
             return;
         }
@@ -257,7 +304,7 @@ impl<L: Injectable> Agent<L> {
             .rules
             .armed
             .get_mut(&rule)
-            .filter(|armed| !armed.running)
+            .filter(|armed| armed.begun && !armed.running)
         else {
             return;
         };
@@ -286,71 +333,6 @@ impl<L: Injectable> Agent<L> {
         }
         self.next_job(rule);
         self.tell_ended(rule);
-    }
-
-    /// A lasting injection has landed: its time runs.
-    pub(super) fn lasts(&mut self, rule: RuleId, injection: InjectionId, landed_ns: u64) {
-        let duration = self
-            .rules
-            .armed
-            .get(&rule)
-            .and_then(|armed| armed.duration_ns);
-        let until_ns = duration.map(|duration| landed_ns.saturating_add(duration));
-        self.rules.lasting.insert(
-            injection.clone(),
-            Lasting {
-                rule,
-                until_ns,
-                undoing: false,
-            },
-        );
-        if let Some(because) = self.rules.lost_early.remove(&injection) {
-            self.undo_one(&injection, &because);
-        }
-    }
-
-    /// Nothing of an injection is left; rules that wait for its end hear of it.
-    pub(super) fn over(&mut self, rule: RuleId, injection: &InjectionId) {
-        self.rules.lasting.remove(injection);
-        self.rules.lost_early.remove(injection);
-        let name = self
-            .rules
-            .armed
-            .get(&rule)
-            .and_then(|armed| armed.name.clone());
-        if let Some(name) = name {
-            let now = procs::boot_ns();
-            self.drive_all(|trigger| trigger.ended(&name, now));
-        }
-        self.tell_ended(rule);
-    }
-
-    /// Undoes one injection on a thread of its own.
-    pub(super) fn undo_one(&mut self, injection: &InjectionId, because: &str) {
-        if self.ending.is_some() {
-            return;
-        }
-        let Some(lasting) = self
-            .rules
-            .lasting
-            .get_mut(injection)
-            .filter(|lasting| !lasting.undoing)
-        else {
-            return;
-        };
-        let rule = lasting.rule;
-        let (shared, id, because) = (self.shared.clone(), injection.clone(), because.to_owned());
-        let started = std::thread::Builder::new().spawn(move || {
-            injection::undo(&id, &because, &shared);
-            shared.tell(super::shared::FromJob::Over {
-                rule,
-                injection: id,
-            });
-            shared.tell(super::shared::FromJob::Freed);
-        });
-        // Without a thread it is tried again at the next turn.
-        lasting.undoing = started.is_ok();
-        self.undos += usize::from(started.is_ok());
     }
 
     /// What is due now.

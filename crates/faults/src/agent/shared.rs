@@ -35,6 +35,10 @@ pub(super) enum FromJob {
         rule: RuleId,
         injection: InjectionId,
         landed_ns: u64,
+        /// When it is to end, where that is not its rule's time from now on.
+        until_ns: Option<u64>,
+        /// The container it acts on.
+        watched: Option<super::containers::Watched>,
     },
     /// Nothing of this injection is left to undo.
     Over {

@@ -1,6 +1,7 @@
 //! What a selector means right now: resolved anew at each injection, inside the selector and its bound.
 
 use super::procs::{self, Known, Proc};
+use crate::engine::{Engine, EngineError, Now};
 use crate::fault::Target;
 use crate::sys::process::has_variable;
 use squall_model::glob::matches;
@@ -45,6 +46,9 @@ pub fn resolve(selector: &Selector, scope: &Scope) -> Result<Vec<Target>, NoTarg
     }
     if let Some(name) = &selector.namespace {
         return namespace(name).map(|path| vec![Target::Namespace { path }]);
+    }
+    if selector.container.is_some() || selector.container_label.is_some() {
+        return containers(selector, most, scope);
     }
     let found = if let Some(rank) = selector.rank {
         ranked(rank, scope)?
@@ -109,8 +113,45 @@ pub fn connected(known: Known, rank: Option<u32>, scope: &Scope) -> Result<Targe
         .ok_or_else(|| NoTarget(format!("process {} does not run", known.pid)))
 }
 
+/// Running containers, by name or label, as the engine knows them.
+fn containers(selector: &Selector, most: usize, scope: &Scope) -> Result<Vec<Target>, NoTarget> {
+    let engine = Engine::at(selector.engine.as_deref());
+    let failed = |error: EngineError| NoTarget(error.to_string());
+    let found = match (&selector.container, &selector.container_label) {
+        (Some(name), _) => match engine.look(name).map_err(failed)? {
+            Now::Running(container) => vec![container],
+            Now::Ended(status) => {
+                return Err(NoTarget(format!(
+                    "the container {name} does not run: {status}"
+                )));
+            }
+            Now::Unknown => {
+                return Err(NoTarget(format!(
+                    "the engine at {} knows no container {name}",
+                    engine.socket().display()
+                )));
+            }
+        },
+        (None, label) => {
+            let label = label.as_deref().unwrap_or_default();
+            let found = engine.labelled(label).map_err(failed)?;
+            if found.is_empty() {
+                return Err(NoTarget(format!(
+                    "no running container of the engine at {} carries the label {label}",
+                    engine.socket().display()
+                )));
+            }
+            found
+        }
+    };
+    let chosen = choose(found, most, scope).into_iter();
+    chosen
+        .map(|container| container.target(&engine).map_err(NoTarget))
+        .collect()
+}
+
 /// Picks at most `most`, by the run's seed, in an order that does not depend on how they were found.
-fn choose(mut found: Vec<Proc>, most: usize, scope: &Scope) -> Vec<Proc> {
+fn choose<T>(mut found: Vec<T>, most: usize, scope: &Scope) -> Vec<T> {
     if found.len() <= most {
         return found;
     }

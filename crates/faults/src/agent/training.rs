@@ -219,6 +219,7 @@ impl<L: Injectable> Agent<L> {
             aim: place,
             hold: Some(hold),
             asked_by,
+            follow: None,
         });
     }
 

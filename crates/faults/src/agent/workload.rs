@@ -121,6 +121,7 @@ impl<L: Injectable> Agent<L> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = super::shared::Positions::default();
         (self.rules.high_step, self.rules.high_epoch) = (0, 0);
+        self.expect(spec.first.clone());
         self.workload = Some(Workload {
             injection,
             spec,

@@ -233,7 +233,7 @@ impl Draws {
 
 impl Shape {
     /// A deviation in units of the jitter. Only Pareto's mean is not 0: late packets are late by much, early ones by little.
-    fn deviation(self, draws: &mut Draws) -> f64 {
+    pub(super) fn deviation(self, draws: &mut Draws) -> f64 {
         let one = draws.unit();
         match self {
             Shape::Uniform => one.mul_add(2.0, -1.0),

@@ -3,9 +3,10 @@
 use super::ssh::Session;
 use crate::fault::{FaultError, Target};
 use crate::network::{Network, Peer};
-use crate::sys::namespace::Namespace;
+use crate::sys::namespace::{self, Namespace};
 use crate::sys::netlink::Message;
 use crate::sys::nftables::{self, Counted, Hook, Part};
+use crate::sys::process::Process;
 use crate::sys::raw::OWN_MARK;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub(crate) const EFFECT: Duration = Duration::from_secs(1);
 const LOOK_UP: Duration = Duration::from_secs(5);
 /// Where the rules of a table are probed. Names are not looked up again: their answer would come through the fault.
 static PROBED: Mutex<BTreeMap<String, Vec<IpAddr>>> = Mutex::new(BTreeMap::new());
+/// Datagrams sent at once, every 5 ms, until the fault has acted on one.
+pub(crate) const PROBES: usize = 4;
 /// The port of the effect probe when no port is named: discard.
 const DISCARD: u16 = 9;
 /// The chain that picks ports and acts.
@@ -276,6 +279,17 @@ impl Traffic {
         }
     }
 
+    /// Sends packets that filters should meet: the first time a connection attempt too, then only datagrams.
+    pub fn probe_once(&self, addresses: &[IpAddr], is_first: bool) {
+        if is_first || self.protocol == Some(Protocol::Tcp) {
+            return self.probe(addresses);
+        }
+        // One packet seldom is the one that a small chance picks.
+        for address in addresses.iter().cycle().take(PROBES) {
+            self.send_datagram(*address);
+        }
+    }
+
     fn probed_port(&self) -> u16 {
         self.ports.first().copied().unwrap_or(DISCARD)
     }
@@ -303,9 +317,12 @@ pub fn place(target: &Target) -> Result<Option<PathBuf>, FaultError> {
     match target {
         Target::Host => Ok(None),
         Target::Namespace { path } => Ok(Some(named(path))),
+        Target::Container { init, .. } => {
+            Ok(Some(PathBuf::from(format!("/proc/{}/ns/net", init.pid))))
+        }
         other => Err(FaultError::Target {
             target: format!("{other:?}"),
-            because: "it is neither a network namespace nor the host".to_owned(),
+            because: "it is neither a network namespace, nor a container, nor the host".to_owned(),
         }),
     }
 }
@@ -313,14 +330,32 @@ pub fn place(target: &Target) -> Result<Option<PathBuf>, FaultError> {
 /// The namespace a target names, held open.
 ///
 /// # Errors
-/// As [`place`], and when it is gone.
+/// As [`place`], when it is gone, and when it is a container that has no network of its own.
 pub fn found(target: &Target) -> Result<Namespace, FaultError> {
     let path = place(target)?;
-    Namespace::open(path.as_deref()).map_err(|source| FaultError::Os {
+    let opened = Namespace::open(path.as_deref()).map_err(|source| FaultError::Os {
         action: "find".to_owned(),
         object: format!("{target:?}"),
         source,
-    })
+    })?;
+    let Target::Container { name, init, .. } = target else {
+        return Ok(opened);
+    };
+    let refuse = |because: &str| FaultError::Target {
+        target: format!("container {name}"),
+        because: because.to_owned(),
+    };
+    // Looked at after it was opened: a pid that has become another process's leads to another namespace.
+    let is_its = Process::open(init).is_ok_and(|process| process.is_some());
+    if !is_its {
+        return Err(refuse("its first process has ended"));
+    }
+    if namespace::inode(None).is_ok_and(|ours| ours == opened.inode()) {
+        return Err(refuse(
+            "it shares the network of this host; aim at `host: true` where that is meant",
+        ));
+    }
+    Ok(opened)
 }
 
 /// A bare name is one of `ip netns`.

@@ -3,6 +3,8 @@
 //! Whatever belongs to a run whose lock is held is skipped. What no run of this state folder explains is only removed when forced:
 //! it may belong to another user's squall, or to one with another state folder.
 
+mod links;
+
 use crate::agent::hook::place;
 use crate::journal;
 use crate::state_dir::run_dirs;
@@ -143,6 +145,7 @@ pub fn sweep(state: &Path, force: bool) -> io::Result<Vec<Found>> {
     sweep_processes(&runs, force, &mut found)?;
     sweep_cgroups(&runs, force, &mut found)?;
     sweep_tables(&runs, force, &mut found)?;
+    links::sweep(&runs, force, &mut found)?;
     sweep_backups(state, &runs, force, &mut found)?;
     sweep_sockets(&runs, &mut found)?;
     Ok(found)

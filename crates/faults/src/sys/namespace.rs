@@ -96,7 +96,7 @@ pub fn find_open(path: Option<&Path>, number: Option<u64>) -> io::Result<Option<
     .map(Some)
 }
 
-/// Every network namespace that a name below `/run/netns` or a process leads to, each once.
+/// Every network namespace that a name below `/run/netns` or `/run/docker/netns`, or a process, leads to, each once.
 pub fn all() -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found: Vec<(u64, PathBuf)> = Vec::new();
     let mut add = |path: PathBuf| {
@@ -107,12 +107,11 @@ pub fn all() -> io::Result<Vec<(u64, PathBuf)>> {
         }
     };
     add(PathBuf::from(OWN));
-    for entry in std::fs::read_dir("/run/netns")
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        add(entry.path());
+    // Where `ip netns` and Docker keep theirs: one may outlive every process in it.
+    for folder in ["/run/netns", "/run/docker/netns"] {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            add(entry.path());
+        }
     }
     for pid in crate::sys::process::pids()? {
         add(PathBuf::from(format!("/proc/{pid}/ns/net")));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub(super) const REQUEST: u16 = 0x1;
 pub(super) const ACK: u16 = 0x4;
-const DUMP: u16 = 0x300;
+pub(super) const DUMP: u16 = 0x300;
 const DUMP_INTERRUPTED: u16 = 0x10;
 /// Flag of a message that makes something: fail when it exists.
 pub const CREATE_NEW: u16 = 0x400 | 0x200;
@@ -18,7 +18,7 @@ pub const CREATE_NEW: u16 = 0x400 | 0x200;
 pub const CREATE_APPEND: u16 = 0x400 | 0x800;
 
 pub(super) const ERROR: u16 = 2;
-const DONE: u16 = 3;
+pub(super) const DONE: u16 = 3;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const NFTABLES: u16 = 10;
@@ -71,6 +71,32 @@ impl Attributes {
         self.bytes(kind, &value.to_be_bytes())
     }
 
+    /// Adds a number in the host's order.
+    #[must_use]
+    pub fn host(self, kind: u16, value: u32) -> Attributes {
+        self.bytes(kind, &value.to_ne_bytes())
+    }
+
+    /// Adds attributes within an attribute that is not marked as holding some, because something else may stand before them.
+    #[must_use]
+    pub fn append(self, kind: u16, inner: &Attributes) -> Attributes {
+        self.bytes(kind, &inner.0)
+    }
+
+    /// Begins with the bytes of a structure.
+    pub fn after(structure: &[u8]) -> Attributes {
+        let mut bytes = structure.to_vec();
+        bytes.resize(bytes.len().div_ceil(4) * 4, 0);
+        Attributes(bytes)
+    }
+
+    /// Followed by others.
+    #[must_use]
+    pub fn and(mut self, more: &Attributes) -> Attributes {
+        self.0.extend_from_slice(&more.0);
+        self
+    }
+
     /// As they go over the wire.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -119,16 +145,21 @@ pub(super) fn frame(
     resource: u16,
     attributes: &[u8],
 ) -> Vec<u8> {
-    let length = (HEADER + 4 + attributes.len()) as u32;
+    let resource = resource.to_be_bytes();
+    let head = [family, 0, resource[0], resource[1]];
+    message(kind, flags, seq, &head, attributes)
+}
+
+/// A message with the structure that its family begins with.
+pub(super) fn message(kind: u16, flags: u16, seq: u32, head: &[u8], attributes: &[u8]) -> Vec<u8> {
+    let length = (HEADER + head.len() + attributes.len()) as u32;
     let mut bytes = Vec::with_capacity(length as usize);
     bytes.extend_from_slice(&length.to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
     bytes.extend_from_slice(&flags.to_ne_bytes());
     bytes.extend_from_slice(&seq.to_ne_bytes());
     bytes.extend_from_slice(&0u32.to_ne_bytes());
-    bytes.push(family);
-    bytes.push(0);
-    bytes.extend_from_slice(&resource.to_be_bytes());
+    bytes.extend_from_slice(head);
     bytes.extend_from_slice(attributes);
     bytes
 }
@@ -137,7 +168,7 @@ pub(super) fn frame(
 pub(super) struct Reply<'a> {
     pub(super) kind: u16,
     flags: u16,
-    seq: u32,
+    pub(super) seq: u32,
     pub(super) body: &'a [u8],
 }
 

@@ -312,7 +312,8 @@ pub fn answers() -> bool {
     }
 }
 
-fn may_change() -> bool {
+/// Whether this process may change the network of its namespace.
+pub fn may_change() -> bool {
     rustix::thread::capabilities(None).is_ok_and(|sets| {
         sets.effective
             .contains(rustix::thread::CapabilitySet::NET_ADMIN)

@@ -4,8 +4,16 @@ use std::io;
 
 /// Whether this process may make network and mount namespaces, found out by making some on a thread that ends at once, and they with it.
 pub fn may_be_made() -> io::Result<()> {
+    inside_new(|| Ok(()))
+}
+
+/// Runs `act` in new namespaces of its own, which end with it.
+pub fn inside_new<T: Send>(act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
-        let thread = scope.spawn(enter);
+        let thread = scope.spawn(|| {
+            enter()?;
+            act()
+        });
         thread
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))

@@ -25,6 +25,8 @@ pub(crate) struct Run {
     pub(crate) agent: u32,
     /// Everything the controller has printed.
     pub(crate) seen: Vec<Value>,
+    /// Rules that the next workload is started with.
+    pub(crate) first: Vec<Value>,
 }
 
 /// Asks until the answer is there.
@@ -81,6 +83,11 @@ pub(crate) fn carrying(variable: &str) -> Vec<u32> {
     found
 }
 
+/// One fault step, as the agent is told of it.
+pub(crate) fn rule(id: u32, kind: &str, config: Value, target: Value, keys: Value) -> Value {
+    json!({"id": id, "kind": kind, "config": config, "target": target, "keys": keys, "last_epoch": null})
+}
+
 impl Run {
     pub(crate) fn start() -> Run {
         Run::start_with(&[])
@@ -123,6 +130,7 @@ impl Run {
             guard,
             agent,
             seen: Vec::new(),
+            first: Vec::new(),
         };
         run.send(json!({"hello": {"v": 1, "run": run.name, "seed": 7, "lease_ms": 1500, "patterns_rate_max": 1000}}));
         run
@@ -145,8 +153,17 @@ impl Run {
     pub(crate) fn start_workload(&mut self, argv: &[&str], env: Value, patterns: Value) {
         std::fs::create_dir_all(self.out()).unwrap();
         self.send(json!({"start-workload": {"argv": argv, "env": env, "directory": self.folder, "out": self.out(),
-            "reference": false, "log": self.folder.join("logs/workload.log"), "patterns": patterns, "hook": true}}));
+            "reference": false, "log": self.folder.join("logs/workload.log"), "patterns": patterns, "hook": true, "first": self.first}}));
         self.event("workload-started");
+    }
+
+    /// Waits until the trainer's own log says so.
+    pub(crate) fn until_line(&self, line: &str) {
+        let file = self.out().join("truth");
+        until(line, || {
+            let text = std::fs::read_to_string(&file).ok()?;
+            text.lines().any(|one| one == line).then_some(())
+        });
     }
 
     /// The toy trainer under its supervisor.
@@ -159,7 +176,7 @@ impl Run {
     }
 
     pub(crate) fn arm(&mut self, id: u32, kind: &str, config: Value, target: Value, keys: Value) {
-        self.send(json!({"arm": {"id": id, "kind": kind, "config": config, "target": target, "keys": keys, "last_epoch": null}}));
+        self.send(json!({"arm": rule(id, kind, config, target, keys)}));
     }
 
     /// Takes in what has been printed.

@@ -16,13 +16,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A network namespace that ends with the test; `None` (said loudly) without root.
-struct Namespace {
+pub struct Namespace {
     _keeper: Sleeper,
-    path: PathBuf,
+    pub path: PathBuf,
 }
 
 impl Namespace {
-    fn new() -> Option<Namespace> {
+    pub fn new() -> Option<Namespace> {
         if !rustix::process::geteuid().is_root() {
             crate::skip("network namespaces need root");
             return None;

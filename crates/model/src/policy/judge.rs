@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub struct Eligible {
     /// How many match.
     pub count: u64,
-    /// Each as policies name it: the whole command line of a process, the canonical path of a file, the name of a namespace.
+    /// Each as policies name it: the whole command line of a process, the canonical path of a file, the name of a namespace or a container.
     pub texts: Vec<String>,
 }
 
@@ -164,6 +164,7 @@ impl Judge<'_> {
             Way::Process => self.process(allowed),
             Way::File(path) => Some(self.all_fit(path, &|text| allowed.iter().any(|one| file_fits(one, text)))),
             Way::Namespace(name) => Some(self.all_fit(name, &|text| allowed.iter().any(|one| matches!(one, AllowedTarget::Namespace(pattern) if matches(pattern, text, None))))),
+            Way::Container => self.container(allowed),
         };
         match fits {
             Some(true) => {}
@@ -207,6 +208,15 @@ impl Judge<'_> {
         )
     }
 
+    /// A container is judged by its name, which the engine knows where the experiment tells an id or a label.
+    fn container(&self, allowed: &[AllowedTarget]) -> Option<bool> {
+        let fits = |text: &str| {
+            allowed.iter().any(|one| matches!(one, AllowedTarget::Container(pattern) if matches(pattern, text, None)))
+        };
+        let known = self.known?;
+        Some(known.texts.len() as u64 >= known.count && known.texts.iter().all(|text| fits(text)))
+    }
+
     /// The targets themselves are judged where they are known, and what the experiment wrote in any case.
     fn all_fit(&self, written: &str, fits: &dyn Fn(&str) -> bool) -> bool {
         fits(written)
@@ -229,6 +239,7 @@ enum Way<'a> {
     Process,
     File(&'a str),
     Namespace(&'a str),
+    Container,
 }
 
 /// How policies see a selector. A fault without a target acts on the host.
@@ -236,6 +247,7 @@ fn way(target: &Selector) -> Way<'_> {
     match (&target.file, &target.namespace) {
         (Some(file), _) => Way::File(file),
         (_, Some(namespace)) => Way::Namespace(namespace),
+        _ if target.container.is_some() || target.container_label.is_some() => Way::Container,
         _ if target.rank.is_some() || target.workload == Some(true) => Way::Workload,
         _ if target.pid.is_some() || target.pid_file.is_some() || target.command.is_some() => {
             Way::Process
@@ -248,6 +260,13 @@ fn words(target: &Selector) -> String {
     match (way(target), target.rank, target.pid) {
         (Way::File(path), ..) => format!("the files `{path}`"),
         (Way::Namespace(name), ..) => format!("the namespace `{name}`"),
+        (Way::Container, ..) => match (&target.container, &target.container_label) {
+            (Some(name), _) => format!("the container `{name}`"),
+            (_, label) => format!(
+                "containers labelled `{}`",
+                label.as_deref().unwrap_or_default()
+            ),
+        },
         (Way::Workload, Some(rank), _) => format!("rank {rank}"),
         (Way::Workload, ..) => "the workload".to_owned(),
         (Way::Process, _, Some(pid)) => format!("process {pid}"),

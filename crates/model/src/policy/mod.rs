@@ -54,6 +54,8 @@ pub enum AllowedTarget {
     File(String),
     /// Network namespaces, by a pattern on their name.
     Namespace(String),
+    /// Containers, by a pattern on their name.
+    Container(String),
 }
 
 /// Where a policy came from.

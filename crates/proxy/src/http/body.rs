@@ -38,7 +38,10 @@ enum At {
 /// The body is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its body is not chunked as it says")]
-pub(crate) struct BodyError;
+pub(crate) struct BodyError {
+    /// How many bytes were taken before; the line that is wrong began among them, or before, and is [`Body::unread`].
+    pub(crate) taken: usize,
+}
 
 impl Body {
     pub(crate) fn chunked() -> Body {
@@ -55,6 +58,14 @@ impl Body {
             Body::Length(left) => *left == 0,
             Body::Chunked(chunked) => chunked.at == At::Done,
             Body::UntilEnd => false,
+        }
+    }
+
+    /// The start of a line of a chunked body that is not complete, or is wrong.
+    pub(crate) fn unread(&self) -> &[u8] {
+        match self {
+            Body::Chunked(chunked) => &chunked.line,
+            _ => &[],
         }
     }
 
@@ -100,44 +111,50 @@ impl Chunked {
             }
             let end = rest.iter().position(|byte| *byte == b'\n');
             let count = end.map_or(rest.len(), |at| at + 1);
+            let taken = bytes.len() - rest.len();
             if self.line.len() + count > LINE_MAX {
-                return Err(BodyError);
+                return Err(BodyError { taken });
             }
             self.line.extend_from_slice(&rest[..count]);
             rest = &rest[count..];
             if end.is_some() {
-                self.line_is_complete()?;
+                let line = std::mem::take(&mut self.line);
+                if self.line_is_complete(&line).is_none() {
+                    self.line = line;
+                    let taken = taken + count;
+                    return Err(BodyError { taken });
+                }
             }
         }
         Ok(bytes.len() - rest.len())
     }
 
-    fn line_is_complete(&mut self) -> Result<(), BodyError> {
-        let line = std::mem::take(&mut self.line);
+    /// Goes on after a line; nothing when it is wrong.
+    fn line_is_complete(&mut self, line: &[u8]) -> Option<()> {
         if self.at == At::Trailer {
             self.trailers += line.len();
             if self.trailers > TRAILERS_MAX {
-                return Err(BodyError);
+                return None;
             }
         }
-        let text = std::str::from_utf8(&line)
-            .map_err(|_| BodyError)?
+        let text = std::str::from_utf8(line)
+            .ok()?
             .trim_end_matches(['\r', '\n']);
         self.at = match self.at {
             At::Size => {
                 let digits = text.split(';').next().unwrap_or_default().trim();
                 let all_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
                 let size = u64::from_str_radix(digits, 16).ok().filter(|_| all_hex);
-                match size.ok_or(BodyError)? {
+                match size? {
                     0 => At::Trailer,
                     size => At::Data(size),
                 }
             }
             At::DataEnd if text.is_empty() => At::Size,
-            At::DataEnd => return Err(BodyError),
+            At::DataEnd => return None,
             At::Trailer if text.is_empty() => At::Done,
             other => other,
         };
-        Ok(())
+        Some(())
     }
 }

@@ -1,8 +1,6 @@
 //! Carries bytes between clients and services: a few threads, each with an epoll of its own.
 
-#[cfg(test)]
-pub(crate) use ends::Fate;
-pub(crate) use ends::{Ends, Side};
+pub(crate) use ends::{Ends, Fate, Side};
 pub(crate) use session::Session;
 
 mod connection;
@@ -39,13 +37,18 @@ struct Listening {
 
 impl Listening {
     fn session(&self, number: u64) -> Box<dyn Session> {
-        if let Some(pace) = self.proxy.pace {
-            return Box::new(Mocked::new(self.proxy.seed, number, pace));
-        }
-        match self.proxy.speaks_http {
-            true => Box::new(Web::new(self.proxy.seed, number)),
-            false => Box::new(Plain::new(self.proxy.seed, number)),
-        }
+        session(&self.proxy, number)
+    }
+}
+
+/// What the `number`-th connection of a proxy does with bytes.
+pub(crate) fn session(proxy: &Proxy, number: u64) -> Box<dyn Session> {
+    if let Some(pace) = proxy.pace {
+        return Box::new(Mocked::new(proxy.seed, number, pace));
+    }
+    match proxy.speaks_http {
+        true => Box::new(Web::new(proxy.seed, number)),
+        false => Box::new(Plain::new(proxy.seed, number)),
     }
 }
 

@@ -136,10 +136,15 @@ impl Events {
         if self.over || self.beats.is_some() {
             return;
         }
+        self.leave(writer);
+        writer.end();
+    }
+
+    /// What is held back is said: nothing follows that could be changed.
+    pub(super) fn leave(&mut self, writer: &mut Writer<'_>) {
         self.in_time(writer);
         let rest = self.splitter.rest();
         writer.content(&rest);
-        writer.end();
     }
 
     fn event(&mut self, bytes: Vec<u8>, writer: &mut Writer<'_>) {

@@ -135,6 +135,35 @@ fn the_reference_run_comes_first_and_teaches_the_last_epoch() {
 }
 
 #[test]
+fn only_the_disturbed_run_is_told_of_aims_that_may_come_before_the_method() {
+    let mut script = script();
+    let training = |id| {
+        let mut rule = script.rules[0].clone();
+        rule.id = RuleId(id);
+        rule.keys = serde_json::from_str(r#"{"at": {"step": 3}}"#).expect("keys");
+        rule
+    };
+    // Rule 0 acts at once: it cannot come too early. Rule 2 waits for both.
+    let (with_0, after) = (training(1), training(2));
+    script.rules.extend([with_0, after]);
+    let both = vec![Node::Rule(RuleId(0)), Node::Rule(RuleId(1))];
+    script.method = Node::Sequence(vec![Node::Parallel(both), Node::Rule(RuleId(2))]);
+    script.workload.as_mut().expect("a workload").references = 1;
+    let outcome = play(script, well_behaved(kills));
+    let first = outcome.heard.words.iter().filter_map(|word| match word {
+        ToAgent::StartWorkload(spec) => Some((
+            spec.reference,
+            spec.first.iter().map(|rule| rule.id.0).collect::<Vec<_>>(),
+        )),
+        _ => None,
+    });
+    assert_eq!(
+        first.collect::<Vec<_>>(),
+        [(true, vec![]), (false, vec![1])]
+    );
+}
+
+#[test]
 fn several_reference_runs_come_one_after_the_other_in_folders_of_their_own() {
     let mut script = script();
     if let Some(owned) = &mut script.workload {

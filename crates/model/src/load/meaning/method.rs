@@ -194,6 +194,18 @@ impl Meaning<'_> {
         let Some(way) = self.selector(selector, here) else {
             return;
         };
+        let of_container = way.starts_with("container") && info.class != Class::OneShot;
+        if step.keys.follow_restarts.is_some() && !of_container {
+            self.key(
+                at.key("follow-restarts"),
+                Problem::new(
+                    "nothing-followed",
+                    "`follow-restarts` speaks of a fault that lasts on a container, and this is none",
+                )
+                .label("has no effect")
+                .help("remove it, or aim at a `container`"),
+            );
+        }
         if !info.targets.contains(&way) {
             let problem = Problem::new(
                 "target-kind",

@@ -38,6 +38,18 @@ impl Meaning<'_> {
                     .help("write 1 or more, or leave it out for 1"),
             );
         }
+        let of_engine = |way: &&str| matches!(*way, "name" | "container" | "container-label");
+        if selector.engine.is_some() && !ways.is_empty() && !ways.iter().any(of_engine) {
+            self.key(
+                at.key("engine"),
+                Problem::new(
+                    "engine-unused",
+                    "`engine` says where containers are looked up, and none is named",
+                )
+                .label("has no effect")
+                .help("remove it, or name a target by `container` or `container-label`"),
+            );
+        }
         match ways.as_slice() {
             [] => {
                 self.value(
@@ -99,6 +111,22 @@ impl Meaning<'_> {
             "pid-file" => self.path(selector.pid_file.as_deref().unwrap_or_default(), here),
             "file" => self.path(selector.file.as_deref().unwrap_or_default(), here),
             "command" => self.check_command(selector.command.as_deref().unwrap_or_default(), here),
+            "container" | "container-label"
+                if [&selector.container, &selector.container_label]
+                    .into_iter()
+                    .flatten()
+                    .any(|text| text.trim().is_empty() || text.contains(char::is_whitespace)) =>
+            {
+                self.value(
+                    here,
+                    Problem::new(
+                        "bad-container",
+                        format!("the {way} is empty or holds a blank"),
+                    )
+                    .label("which one?")
+                    .help("write a name that `docker ps` shows, or a label as `app=web`"),
+                );
+            }
             "namespace"
                 if selector
                     .namespace
@@ -189,6 +217,8 @@ pub(super) const WAYS: &[&str] = &[
     "command",
     "file",
     "namespace",
+    "container",
+    "container-label",
     "host",
 ];
 
@@ -203,6 +233,8 @@ pub(super) fn ways(selector: &Selector) -> Vec<&'static str> {
         selector.command.is_some(),
         selector.file.is_some(),
         selector.namespace.is_some(),
+        selector.container.is_some(),
+        selector.container_label.is_some(),
         selector.host.is_some(),
     ];
     WAYS.iter()

@@ -74,6 +74,12 @@ pub(super) const CASES: &[Case] = &[
         "at: {step: 10}, on-replay: true",
     ),
     case(
+        "nothing-followed",
+        AT,
+        "at: {time: 10s}, follow-restarts: true",
+        "at: {time: 10s}",
+    ),
+    case(
         "unknown-injection",
         AT,
         "after: {injection: first}",

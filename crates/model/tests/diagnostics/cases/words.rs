@@ -261,6 +261,18 @@ pub(super) const CASES: &[Case] = &[
         TARGET,
     ),
     case(
+        "engine-unused",
+        TARGET,
+        "second: {rank: 1, engine: /run/docker.sock}",
+        TARGET,
+    ),
+    case(
+        "bad-container",
+        TARGET,
+        "second: {container: 'two words'}",
+        TARGET,
+    ),
+    case(
         "at-most-zero",
         TARGET,
         "second: {rank: 1, at-most: 0}",
