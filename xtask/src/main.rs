@@ -22,6 +22,7 @@ mod page;
 mod report;
 mod test;
 mod torch;
+mod torch_network;
 mod venv;
 mod vm;
 
@@ -40,6 +41,7 @@ The project's own verbs:
   cargo xtask torch --bugs N              the script's seeded bugs are found and named (0: as shipped; N: with N fresh seeds, and clean runs)
   cargo xtask torch --kills N             N clean kills, none of which may be called different
   cargo xtask torch --launcher N          how often torchrun's own restart fails with its own settings, with its interval
+  cargo xtask torch --network             two nodes in namespaces of their own, under a slow, a lossy and a cut network (as root)
   cargo xtask keras                       a Keras script that ends itself every ten epochs: without checkpoints, and with
   cargo xtask clients                     real OpenAI, Anthropic and Toxiproxy clients against `squall proxy` (makes a virtual environment)
   cargo xtask page                        the report's page in a browser; renews the pictures in docs/images

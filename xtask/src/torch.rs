@@ -14,8 +14,7 @@ use std::process::{Command, Stdio};
 
 const EXPERIMENT: &str = "examples/pytorch/kill-a-rank-every-ten-epochs.yaml";
 const LAUNCHER: &str = "examples/pytorch/launcher-defaults.yaml";
-const USAGE: &str =
-    "`cargo xtask torch` takes nothing, or one of `--bugs N`, `--kills N`, `--launcher N`";
+const USAGE: &str = "`cargo xtask torch` takes nothing, or one of `--network`, `--bugs N`, `--kills N`, `--launcher N`";
 /// Kills of one run of the main job.
 const KILLS: u32 = 3;
 /// Where the clean kills of `--kills` land, one after the other.
@@ -31,13 +30,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let asked = match arguments[..] {
         [] => None,
+        ["--network"] => Some(("--network", 0)),
         [verb, count] => Some((verb, count.parse::<u32>().context(USAGE)?)),
         _ => bail!(USAGE),
     };
     let (verb, count) = asked.unwrap_or(("", 0));
     let known = matches!(
         (verb, count),
-        ("", _) | ("--bugs", _) | ("--kills" | "--launcher", 1..)
+        ("", _) | ("--bugs" | "--network", _) | ("--kills" | "--launcher", 1..)
     );
     if !known {
         bail!(USAGE);
@@ -47,6 +47,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool> {
     match verb {
         "--launcher" => measure_the_launcher(&bench, count),
         "--kills" => clean_kills(&bench, count),
+        "--network" => crate::torch_network::run(&bench),
         "--bugs" => crate::bugs::run(&bench, count),
         _ => Ok(hook_tests(&bench)? && main_job(&bench)? && crate::bugs::run(&bench, 0)?),
     }

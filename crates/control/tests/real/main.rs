@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some("guard") => squall_faults::guard::main(rest),
         Some("agent") => squall_faults::agent::main::<Faults>(rest, &[]),
-        Some("serve-fault") => squall_faults::serve::main(rest),
+        Some("serve-fault") => squall_faults::serve::main(rest, squall_catalog::served::body),
         Some("play") => cases::play_file(&arguments[1..]),
         _ => run_all(&arguments),
     }
