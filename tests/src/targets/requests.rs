@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 /// Longer than any undisturbed answer takes, shorter than any delay below.
 const PATIENCE: Duration = Duration::from_millis(250);
 const DELAY: &str = "400ms";
+/// Between two questions of the client in the background.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A proxy and its clients.
 #[derive(Debug)]
@@ -67,6 +69,8 @@ impl Proxied {
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     ask(&listen);
+                    // A refusal comes at once: without a pause, this client would take a whole processor from what is tested.
+                    std::thread::sleep(PAUSE);
                 }
             })
         };
