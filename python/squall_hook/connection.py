@@ -20,7 +20,9 @@ from . import identity, link, wire
 HOLD_S = 5.0
 CONNECT_S = 0.5
 WELCOME_S = 0.5
-# A waiter looks at least this often whether another thread read its answer, or closed the link.
+# What the agent says is looked for at most this often while phases pass: a look costs as much as the phase's line.
+REST_NS = 10_000_000
+# A waiter looks this often whether another thread read its answer, or closed the link.
 LOOK_S = 0.05
 PHASES_MAX = 64
 QUEUE_MAX = 16
@@ -65,11 +67,10 @@ class Hook:
         self._queue: List[bytes] = []
         # Phases that were passed and are not yet written as lines: time, kind, phase, step, epoch.
         self._passed: List[Tuple[int, str, str, Optional[int], Optional[int]]] = []
-        self._flushed_ns = 0
+        self._flushed_ns = self._looked_ns = 0
         self._dropped = 0
         # Counted apart, because whoever is interrupted may be just about to change the other counter.
-        self._missed = self._missed_told = self._lost_told = 0
-        self._requests = 0
+        self._missed = self._missed_told = self._lost_told = self._requests = 0
         self._welcomed = False
 
     # -- what the rest of the package calls ---------------------------------------------------------------------
@@ -115,18 +116,18 @@ class Hook:
         if now - self._flushed_ns >= QUEUE_NS or len(self._passed) >= QUEUE_MAX:
             self._flushed_ns = now
             self.flush()
-        if hold and self._may_hold(phase, step):
+        if hold and self._may_hold(now, phase, step):
             self.hold_point(phase, step, epoch)
 
-    def _may_hold(self, phase: str, step: Optional[int]) -> bool:
-        for arm in self._arms:
-            if arm.phase == phase and (arm.step is None or arm.step == step):
-                return True
-        at = self._link
+    def _may_hold(self, now: int, phase: str, step: Optional[int]) -> bool:
+        if self._arms and any(a.phase == phase and (a.step is None or a.step == step) for a in self._arms):
+            return True
+        if now - self._looked_ns < REST_NS or self._link is None:
+            return False
+        self._looked_ns = now
         try:
-            return at is not None and bool(at.look(0))
-        except Exception:
-            # Another thread is looking.
+            return bool(self._link.look(0))
+        except Exception:  # Another thread is looking, or has closed it.
             return True
 
     def reach(

@@ -355,7 +355,7 @@ fn is_dead(prey: &Prey) -> anyhow::Result<bool> {
     ))
 }
 
-/// The children that serve a fault.
+/// The children that serve a fault of this kind; of any, where it is empty.
 pub fn served(kind: &str) -> Vec<u32> {
     let wanted = format!("serve-fault\0{kind}");
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -151,10 +151,10 @@ fn rolled_back(findings: &Findings<'_>) -> Figure {
     } else if once {
         "each injection acted once, so there was nothing to undo".into()
     } else if checks == 0 {
-        "injections not proven gone".into()
+        "each was to be proved gone".into()
     } else {
         format!(
-            "injections not proven gone, by {}",
+            "how many are not proved gone, by {}",
             num::plural(checks, "check", "checks")
         )
     };

@@ -128,6 +128,14 @@ pub(crate) struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
+    /// The last word of the run itself before it began to undo: where it gave up, the reason.
+    pub(crate) fn told_before_its_end(&self) -> Option<&'a str> {
+        let undo = self.stages.iter().find(|(_, stage)| *stage == Stage::Undo);
+        let until = undo.map_or(u64::MAX, |(t_ns, _)| *t_ns);
+        let before = self.notes.iter().filter(|(t_ns, _)| *t_ns <= until);
+        before.last().map(|(_, text)| *text)
+    }
+
     pub(crate) fn of(run: &'a Run) -> Log<'a> {
         let mut log = Log::default();
         for event in &run.events {

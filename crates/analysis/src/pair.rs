@@ -28,14 +28,53 @@ struct Final {
     at_end: bool,
 }
 
+/// What each rank told last.
+type Finals = BTreeMap<Option<u32>, Final>;
+
+fn name(rank: Option<u32>) -> String {
+    rank.map_or("a process".into(), |rank| format!("rank {rank}"))
+}
+
+/// Two ranks of one run that ended with different parameters, if there are.
+fn differing(finals: &Finals) -> Option<(Option<u32>, Option<u32>)> {
+    let (rank, first) = finals.first_key_value()?;
+    let (other, _) = finals.iter().find(|(_, it)| it.digest != first.digest)?;
+    Some((*rank, *other))
+}
+
 impl Pair<'_> {
     pub(crate) fn bits(&self) -> Rung {
         let decide = |sameness, evidence| rung("bit-equal", sameness, evidence);
         let missing = |evidence: &str| decide(Sameness::NotMeasured, evidence.to_owned());
-        let (mine, theirs) = match (self.parameters(false), self.parameters(true)) {
-            (Err(why), _) | (_, Err(why)) => return decide(Sameness::Different, why),
-            (Ok(Some(mine)), Ok(Some(theirs))) => (mine, theirs),
-            _ => return self.files(),
+        let reference = Self::told(&self.log.reference);
+        if differing(&reference).is_some() {
+            return self.rank_by_rank(&reference);
+        }
+        let run = Self::told(&self.log.work);
+        if let Some((one, other)) = differing(&run) {
+            let ended = format!(
+                "{} and {} of the run ended with different parameters",
+                name(one),
+                name(other)
+            );
+            return if [one, other].iter().all(|rank| reference.contains_key(rank)) {
+                decide(
+                    Sameness::Different,
+                    format!("{ended}, those of the reference with the same"),
+                )
+            } else {
+                missing(&format!(
+                    "{ended}, and the reference does not tell whether they should"
+                ))
+            };
+        }
+        let parameters = |told: Finals, of_reference| {
+            let first = told.into_values().next();
+            first.or_else(|| self.newest(of_reference, |it| it.parameters.clone()))
+        };
+        let (Some(mine), Some(theirs)) = (parameters(run, false), parameters(reference, true))
+        else {
+            return self.files();
         };
         match (mine.step, theirs.step) {
             // A run that says it is done elsewhere is different; one whose last checkpoint is older is not done.
@@ -74,26 +113,65 @@ impl Pair<'_> {
         }
     }
 
-    /// Digest of the final parameters: by the hook, else of the newest checkpoint that was understood.
-    /// `Err`: ranks of one run disagree.
-    fn parameters(&self, reference: bool) -> Result<Option<Final>, String> {
-        Ok(match self.told(self.work(reference))? {
-            Some(found) => Some(found),
-            None => self.newest(reference, |it| it.parameters.clone()),
-        })
+    /// Where each rank has parameters of its own (sharded, or in parallel by tensor or pipeline): rank by rank.
+    fn rank_by_rank(&self, reference: &Finals) -> Rung {
+        let decide = |sameness, evidence| rung("bit-equal", sameness, evidence);
+        let run = Self::told(&self.log.work);
+        for (rank, theirs) in reference {
+            let who = name(*rank);
+            let Some(mine) = run.get(rank) else {
+                return decide(
+                    Sameness::NotMeasured,
+                    format!(
+                        "each rank has parameters of its own, and {who} of the run told none at its end"
+                    ),
+                );
+            };
+            if mine.step == theirs.step && mine.digest == theirs.digest && !mine.digest.is_empty() {
+                continue;
+            }
+            let repeats = self.log.repeats.iter().map(Self::told);
+            let mut others = repeats.filter_map(|it| it.get(rank).map(|one| one.digest.clone()));
+            if mine.digest.is_empty()
+                || theirs.digest.is_empty()
+                || others.any(|other| other != theirs.digest)
+            {
+                return decide(
+                    Sameness::NotMeasured,
+                    format!(
+                        "each rank has parameters of its own, and those of {who} are not the same in undisturbed runs"
+                    ),
+                );
+            }
+            return decide(
+                Sameness::Different,
+                format!(
+                    "{who} ended with other parameters than in the reference (SHA-256 {}… instead of {}…){}",
+                    short(&mine.digest),
+                    short(&theirs.digest),
+                    self.first_other_loss()
+                ),
+            );
+        }
+        decide(
+            Sameness::Same,
+            format!(
+                "the parameters of each of {} ranks at the end are equal, bit for bit",
+                reference.len()
+            ),
+        )
     }
 
     /// Whether another undisturbed run ended with other parameters than the first.
     fn repeats_disagree(&self, first: &str) -> bool {
-        let told = self.log.repeats.iter().map(|it| self.told(it));
-        told.flatten()
-            .flatten()
+        let told = self.log.repeats.iter().map(Self::told);
+        told.flat_map(Finals::into_values)
             .any(|it| !it.digest.is_empty() && it.digest != first)
     }
 
     /// What ranks said at the end.
-    fn told(&self, work: &Work<'_>) -> Result<Option<Final>, String> {
-        let mut by_rank: BTreeMap<Option<u32>, Final> = BTreeMap::new();
+    fn told(work: &Work<'_>) -> Finals {
+        let mut by_rank = Finals::new();
         for seen in &work.training {
             if let ("final-parameters", Some(digest)) =
                 (seen.event.kind.as_str(), &seen.event.digest)
@@ -111,25 +189,7 @@ impl Pair<'_> {
                 );
             }
         }
-        let mut ranks = by_rank.into_iter();
-        let Some((rank, first)) = ranks.next() else {
-            return Ok(None);
-        };
-        if let Some((other, _)) = ranks.find(|(_, it)| it.digest != first.digest) {
-            let name =
-                |rank: Option<u32>| rank.map_or("a process".into(), |rank| format!("rank {rank}"));
-            return Err(format!(
-                "{} and {} of {} ended with different parameters",
-                name(rank),
-                name(other),
-                if std::ptr::eq(work, &self.log.work) {
-                    "the run"
-                } else {
-                    "the reference run"
-                }
-            ));
-        }
-        Ok(Some(first))
+        by_rank
     }
 
     /// Whole files prove equality, never a difference: they hold more than parameters.

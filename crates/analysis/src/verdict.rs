@@ -61,7 +61,10 @@ pub(crate) fn verdict(findings: &Findings<'_>, expectations: &[Judged]) -> Verdi
             || (ended == Exit::Bug && by == RECOVERY);
         if !derived && exit.outranking(ended) != exit {
             exit = ended;
-            let words = format!("the run was closed as `{}`", word(ended).to_lowercase());
+            let words = findings.log.told_before_its_end().map_or_else(
+                || format!("the run was closed as `{}`", word(ended).to_lowercase()),
+                str::to_owned,
+            );
             reasons.push(Reason { exit, words });
         }
     }

@@ -352,6 +352,7 @@ fn journals(state_dir: &Path) -> Fact {
             let found = match (status.outstanding.len(), status.live.len()) {
                 (0, 0) => "nothing".to_owned(),
                 (0, live) => format!("nothing; {live} live"),
+                (1, live) => format!("1 run left something; {live} live"),
                 (left, live) => format!("{left} runs left something; {live} live"),
             };
             Fact::new(

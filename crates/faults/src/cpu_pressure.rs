@@ -67,8 +67,13 @@ impl Fault for CpuPressure {
     fn mechanism(&self, facts: &HostFacts) -> String {
         let cores = self.cores.unwrap_or(facts.cores);
         format!(
-            "a child process that is busy {:.0} % of the time on {cores} processors",
-            self.share() * 100.0
+            "a child process that is busy {:.0} % of the time on {cores} {}",
+            self.share() * 100.0,
+            if cores == 1 {
+                "processor"
+            } else {
+                "processors"
+            }
         )
     }
 

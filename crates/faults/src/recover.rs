@@ -34,14 +34,14 @@ const BLINK: Duration = Duration::from_millis(250);
 pub enum RecoverError {
     /// Somebody is at work. Never overridden.
     #[error(
-        "could not undo run {run}, because it is live: {because}; end it where it runs (Ctrl-C), or wait until its lease is over"
+        "could not undo run {run}, because it is live: {because}; end it where it runs (Ctrl-C); where it hangs, its guard undoes it when its lease is over"
     )]
     Live { run: RunId, because: String },
     /// It belongs to another user.
     #[error("could not undo {}, because it belongs to user {owner}, and this squall runs as user {own}; run `squall undo` as that user", path.display())]
     Foreign { path: PathBuf, owner: u32, own: u32 },
     /// The lock is held, and nobody can tell by whom.
-    #[error("could not undo {}, because its lock is held and {because}; `squall undo --force` ends whoever holds it", path.display())]
+    #[error("could not undo {}, because its lock is held and {because}; `squall undo --force {}` ends whoever holds it", path.display(), path.file_name().unwrap_or_default().display())]
     HeldByUnknown { path: PathBuf, because: String },
     /// A stopped holder could not be ended.
     #[error(

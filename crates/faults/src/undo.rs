@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub(crate) mod file;
 pub(crate) mod folder_time;
+pub mod mark;
 pub mod perform;
 pub(crate) mod process;
 pub(crate) mod table;

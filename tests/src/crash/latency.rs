@@ -99,10 +99,10 @@ fn landed(stage: &mut Stage) -> anyhow::Result<()> {
 
 /// What is read again and again: as little as shows the fault, so that a reading costs less than what is measured.
 enum Reading {
-    Children(Vec<u32>),
     Marked,
     Stopped,
-    Kinds(HostSnapshot, Scope, Vec<Kind>),
+    /// Kinds of the snapshot, and the children that serve the fault.
+    Shown(HostSnapshot, Scope, Vec<Kind>, Vec<u32>),
     File,
 }
 
@@ -111,22 +111,28 @@ impl Reading {
         if stage.cell.kind() == WORKLOAD {
             return Ok(Self::Marked);
         }
-        let children = served(&stage.cell.fault);
-        if !children.is_empty() {
-            return Ok(Self::Children(children));
-        }
         if stage.prey.process.is_some() {
             return Ok(Self::Stopped);
         }
         if stage.prey.file.is_some() {
             return Ok(Self::File);
         }
-        let kinds = stage
+        // The controller, which outlives its agent, is as much of a stranger as a child that serves; those are asked by pid.
+        let shown = stage
             .recipe
-            .map(|recipe| recipe.shows_in.to_vec())
-            .unwrap_or_default();
+            .map_or(&[][..], |recipe| recipe.shows_in)
+            .iter();
+        let kinds: Vec<Kind> = shown
+            .copied()
+            .filter(|kind| *kind != Kind::StrayProcess)
+            .collect();
+        let children = served("");
+        ensure!(
+            !(kinds.is_empty() && children.is_empty()),
+            "nothing shows that this fault is gone"
+        );
         let before = stage.before.clone();
-        Ok(Self::Kinds(before, stage.scope.clone(), kinds))
+        Ok(Self::Shown(before, stage.scope.clone(), kinds, children))
     }
 
     fn is_clean(&self, stage: &Stage) -> anyhow::Result<bool> {
@@ -137,12 +143,14 @@ impl Reading {
             )
         };
         Ok(match self {
-            Self::Children(pids) => pids.iter().all(is_over),
             Self::Marked => marked().is_empty(),
             Self::Stopped => process_state(stage.prey.pid()) == ProcessState::Live,
-            Self::Kinds(before, scope, kinds) => before
-                .diff(&HostSnapshot::take_only(scope, kinds)?)
-                .is_empty(),
+            Self::Shown(before, scope, kinds, children) => {
+                children.iter().all(is_over)
+                    && before
+                        .diff(&HostSnapshot::take_only(scope, kinds)?)
+                        .is_empty()
+            }
             // Time and length first: comparing everything takes longer than what is measured.
             Self::File => stage.prey.file_looks_restored() && stage.prey.file_is_restored(),
         })

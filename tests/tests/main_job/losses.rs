@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use squall_tests::poll;
 use squall_tests::product::{Desk, Found, Live};
+use squall_tests::sandbox::command;
 
 use super::{alone, nobody_is_left, others, the};
 
@@ -42,12 +43,16 @@ fn running(desk: &Desk) -> anyhow::Result<(Live, [u32; 3])> {
 }
 
 fn kill(pids: &[u32]) -> anyhow::Result<()> {
+    send(pids, Signal::KILL)
+}
+
+fn send(pids: &[u32], signal: Signal) -> anyhow::Result<()> {
     for pid in pids {
         let pid = i32::try_from(*pid)
             .ok()
             .and_then(Pid::from_raw)
             .context("a pid")?;
-        kill_process(pid, Signal::KILL)?;
+        kill_process(pid, signal)?;
     }
     Ok(())
 }
@@ -103,6 +108,46 @@ fn the_next_undo_finds_every_orphan_when_all_three_are_killed() {
         &[2, 1, 0],
         false,
     );
+}
+
+/// Its title is written over the environment that others can read, so no mark is seen there; what it leaves to itself has no parent of ours.
+const TITLED: &str = r#"perl -MPOSIX -e '$0 = "title-3607 " . ("x" x 4000); unless (fork) { unless (fork) { POSIX::setsid(); sleep 3607 } exit } sleep 3607'"#;
+
+#[test]
+fn a_workload_that_writes_over_its_environment_is_found_without_cgroups() {
+    let test = "losses::a_workload_that_writes_over_its_environment_is_found_without_cgroups";
+    alone(test, |desk| {
+        // Over them, so that they are there again at the end.
+        command("mount", &["-t", "tmpfs", "none", "/sys/fs/cgroup"])?;
+        let text = format!(
+            "version: 1\ntitle: a workload with a title\nseed: 1\nbaseline: 50ms\nworkload:\n  process:\n    run: |-\n      {TITLED}\n\
+             method:\n  - wait: 10m\n"
+        );
+        let live = desk.start_run(&desk.write("experiment.yaml", &text)?)?;
+        let told = |error: anyhow::Error| error.context(live.said());
+        let titled = || {
+            let mut all = others();
+            all.retain(|it| it.program().starts_with("title-3607"));
+            all
+        };
+        poll::until(super::LIMIT, || Ok(titled().len() == 2)).map_err(told)?;
+        for one in titled() {
+            let seen = std::fs::read(format!("/proc/{}/environ", one.pid))?;
+            let seen = String::from_utf8_lossy(&seen).into_owned();
+            ensure!(!seen.contains("SQUALL_WORKLOAD"), "{seen}");
+        }
+        let guard = the("guard", |it| it.is_squall("guard")).map_err(told)?.pid;
+        let agent = the("agent", |it| it.is_squall("agent")).map_err(told)?.pid;
+        // None of them may see another's death.
+        send(&[agent, guard], Signal::STOP)?;
+        kill(&[agent, guard, live.pid()])?;
+        live.wait(Duration::from_secs(30))?;
+        ensure!(titled().len() == 2, "somebody else has ended them");
+        let undo = desk.squall(&["undo", "--all"])?;
+        undo.expect(0)?;
+        nobody_is_left().context(undo.told())?;
+        command("umount", &["/sys/fs/cgroup"])
+    });
 }
 
 #[test]

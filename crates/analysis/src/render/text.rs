@@ -48,7 +48,7 @@ fn header(page: &mut Page, report: &Report) {
         "",
         &format!(
             "run {} · {} · {} long · seed {} · blast radius {} · squall {}",
-            report.run.short(),
+            report.run,
             report.started_utc,
             num::duration(report.length_ns),
             report.reproduce.seed,

@@ -330,20 +330,46 @@ fn files_prove_equality_but_never_a_difference() {
     assert_eq!(different.sameness, Sameness::Different);
 }
 
+/// As `held`, with what rank 1 told at the end of the disturbed run and of the reference.
+fn with_rank_1(mine: Option<&str>, theirs: Option<&str>) -> Run {
+    let mut run = held();
+    for (of_reference, digest) in [(false, mine), (true, theirs)] {
+        let at = run.events.iter().rposition(|event| matches!(&event.body, Body::Training { event, reference, .. } if event.kind == "final-parameters" && *reference == of_reference)).unwrap();
+        let mut other = run.events[at].clone();
+        if let (Body::Training { rank, event, .. }, Some(digest)) = (&mut other.body, digest) {
+            (*rank, event.digest) = (Some(1), Some(digest.repeat(64)));
+            run.events.insert(at, other);
+        }
+    }
+    run
+}
+
 #[test]
 fn ranks_that_end_with_different_parameters_are_different() {
-    let mut run = held();
-    let at = run.events.iter().rposition(|event| matches!(&event.body, Body::Training { event, .. } if event.kind == "final-parameters")).unwrap();
-    let mut other = run.events[at].clone();
-    if let Body::Training { rank, event, .. } = &mut other.body {
-        (*rank, event.digest) = (Some(1), Some("f".repeat(64)));
-    }
-    run.events.insert(at, other);
-    let report = conclude(&run);
+    let report = conclude(&with_rank_1(Some("f"), Some("a")));
     assert!(
         report.same_result.sentence.contains("rank 0 and rank 1"),
         "{}",
         report.same_result.sentence
     );
     assert_eq!(report.verdict.exit, Exit::Deviated);
+}
+
+#[test]
+fn ranks_with_parameters_of_their_own_are_compared_one_by_one() {
+    for (mine, theirs, sameness, word) in [
+        (Some("f"), Some("f"), Sameness::Same, "each of 2 ranks"),
+        (Some("e"), Some("f"), Sameness::Different, "rank 1"),
+        (None, Some("f"), Sameness::NotMeasured, "rank 1"),
+        (Some("f"), None, Sameness::NotMeasured, "does not tell"),
+    ] {
+        let report = conclude(&with_rank_1(mine, theirs)).same_result;
+        let rung = &report.rungs[0];
+        assert_eq!(
+            rung.sameness, sameness,
+            "{mine:?} {theirs:?}: {}",
+            rung.evidence
+        );
+        assert!(rung.evidence.contains(word), "{}", rung.evidence);
+    }
 }

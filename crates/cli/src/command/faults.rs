@@ -70,25 +70,60 @@ fn keys(info: &KindInfo) -> Vec<Key> {
         return Vec::new();
     };
     let definitions = generator.definitions().clone();
+    let mut keys = Vec::new();
+    properties("", schema.as_value(), &definitions, false, &mut keys);
+    keys
+}
+
+/// The keys of an object, and behind each those of what it holds: `damage.truncate.to`.
+fn properties(
+    above: &str,
+    schema: &serde_json::Value,
+    definitions: &serde_json::Map<String, serde_json::Value>,
+    is_choice: bool,
+    keys: &mut Vec<Key>,
+) {
+    if let Some(name) = schema.get("$ref").and_then(|name| name.as_str()) {
+        let name = name.rsplit('/').next().unwrap_or(name);
+        if let Some(schema) = definitions.get(name) {
+            properties(above, schema, definitions, is_choice, keys);
+        }
+        return;
+    }
+    let choices: Vec<_> = ["anyOf", "oneOf", "allOf"]
+        .iter()
+        .filter_map(|key| schema.get(key)?.as_array())
+        .flatten()
+        .filter(|choice| choice.get("type").is_none_or(|kind| kind != "null"))
+        .collect();
+    for choice in &choices {
+        properties(above, choice, definitions, choices.len() > 1, keys);
+    }
     let required: Vec<&str> = schema
         .get("required")
         .and_then(|required| required.as_array())
         .map(|names| names.iter().filter_map(|name| name.as_str()).collect())
         .unwrap_or_default();
-    let Some(properties) = schema.get("properties").and_then(|map| map.as_object()) else {
-        return Vec::new();
+    let Some(map) = schema.get("properties").and_then(|map| map.as_object()) else {
+        return;
     };
-    let mut keys: Vec<Key> = properties
-        .iter()
-        .map(|(name, schema)| Key {
-            name: name.clone(),
-            required: required.contains(&name.as_str()),
-            what: text(schema, "description"),
-            form: form(schema, &definitions),
-        })
-        .collect();
-    keys.sort_by_key(|key| (!key.required, key.name.clone()));
-    keys
+    let of_choice = text(schema, "description");
+    let mut names: Vec<_> = map.iter().collect();
+    names.sort_by_key(|(name, _)| (!required.contains(&name.as_str()), name.as_str()));
+    for (name, schema) in names {
+        let path = format!("{above}{name}");
+        keys.push(Key {
+            // One choice of several is not required: another may be made.
+            required: required.contains(&name.as_str()) && !is_choice,
+            what: match text(schema, "description") {
+                none if none.is_empty() && is_choice => of_choice.clone(),
+                what => what,
+            },
+            form: form(schema, definitions),
+            name: path.clone(),
+        });
+        properties(&format!("{path}."), schema, definitions, false, keys);
+    }
 }
 
 fn text(schema: &serde_json::Value, key: &str) -> String {

@@ -11,6 +11,15 @@ use std::fmt::Display;
 
 pub(crate) fn run(arguments: &Report) -> Outcome {
     let run = runs::find(&arguments.run)?;
+    if run.live {
+        return Err(Failure::new(
+            Exit::Refused,
+            format!("run {} is live: it has no verdict yet", run.run),
+            Some(
+                "`squall status` says what it has injected; the report is there when it has ended",
+            ),
+        ));
+    }
     let stored = StoredRun::open(&run.dir).map_err(|error| Failure::new(Exit::Bug, error, None))?;
     let report = squall_analysis::conclude(&stored);
     let page = run.dir.join("report.html");

@@ -79,7 +79,12 @@ fn state(run: &RunSummary) -> &'static str {
         Some(Exit::Inconclusive) => "inconclusive",
         Some(Exit::NotRolledBack) => "NOT UNDONE",
         Some(Exit::Bug) => "bug",
-        Some(_) => "refused",
+        Some(Exit::Usage) => "usage",
+        Some(Exit::Invalid) => "invalid",
+        Some(Exit::NoTarget) => "no target",
+        Some(Exit::Unmet) => "unmet",
+        Some(Exit::Unreachable) => "unreachable",
+        Some(Exit::Refused) => "refused",
     }
 }
 

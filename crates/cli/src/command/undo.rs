@@ -18,10 +18,10 @@ pub(crate) fn run(arguments: &Undo) -> Outcome {
     let results = match &arguments.run {
         Some(wanted) => {
             let dir = runs::find(wanted)?.dir;
-            let result = recover_run(&dir, false);
+            let result = recover_run(&dir, arguments.force);
             vec![(dir, result)]
         }
-        None => recover_all(&state, false).map_err(|error| unreadable(&state, &error))?,
+        None => recover_all(&state, arguments.force).map_err(|error| unreadable(&state, &error))?,
     };
     let found = if arguments.sweep {
         sweep(&state, arguments.force).map_err(|error| unreadable(&state, &error))?

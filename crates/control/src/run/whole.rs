@@ -208,15 +208,25 @@ pub fn close_earlier(state_dir: &Path) -> Vec<String> {
         }
         let closed = match journal_entries(&run.dir) {
             Ok(entries) => close_cut_off(&run.dir, &entries)
-                .map(drop)
-                .map_err(|error| error.to_string()),
+                .map_err(|error| error.to_string())
+                .map(|_| super::conclude_stored(&run.dir)),
             Err(error) => Err(error.to_string()),
         };
         told.push(match closed {
-            Ok(()) => format!(
-                "the earlier run {} was cut off; its record was closed",
-                run.run
-            ),
+            // The report that it had no time to write itself.
+            Ok((_, page, problems)) => {
+                let mut text = format!(
+                    "the earlier run {} was cut off; its record was closed",
+                    run.run
+                );
+                if let Some(page) = page {
+                    text.push_str(&format!("; report: {}", page.display()));
+                }
+                for problem in problems {
+                    text.push_str(&format!("; {problem}"));
+                }
+                text
+            }
             Err(error) => format!(
                 "the record of the earlier run {} could not be closed: {error}",
                 run.run

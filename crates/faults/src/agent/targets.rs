@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-pub use crate::undo::tree::MARK;
+use crate::undo::mark;
+pub use crate::undo::mark::MARK;
 
 /// What resolving may know beside the selector.
 #[derive(Debug, Clone, Default)]
@@ -211,12 +212,11 @@ fn workload(scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
     let Some(mark) = &scope.mark else {
         return Err(NoTarget("this run has no workload of its own".into()));
     };
-    let mark = format!("{MARK}={mark}");
     let is_root = |process: &Proc| scope.root.is_some_and(|root| root.is(process));
     let mut tree: Vec<Proc> = table()?
         .into_values()
         .filter(|process| alive(process) && !scope.own.contains(&process.pid))
-        .filter(|process| is_root(process) || has_variable(process.pid, &mark))
+        .filter(|process| is_root(process) || mark::is_on(process.pid, mark))
         .collect();
     tree.sort_by_key(|process| (!is_root(process), process.start_time, process.pid));
     if tree.is_empty() {

@@ -9,6 +9,7 @@ use super::starting::{HOOK_BOOT, Starting, unpack};
 use super::targets::MARK;
 use crate::fault::Injectable;
 use crate::protocol::WorkloadSpec;
+use crate::undo::mark;
 use crate::undo::perform::{Outcome, undo_injection};
 use squall_model::event::Body;
 use squall_model::id::{InjectionId, RuleId};
@@ -95,7 +96,7 @@ impl<L: Injectable> Agent<L> {
         // Room for a burst, so that the workload never waits for us. A smaller pipe works too.
         rustix::pipe::fcntl_setpipe_size(&write, 1 << 20).unwrap_or_default();
         let output = Output::new(read, &spec.log, &spec.patterns)?;
-        let mark = mark(&self.options.run.0, spec.reference);
+        let mark = mark::of_workload(&self.options.run, spec.reference);
         // A rule that no file can have, so that no injection has the same id.
         let injection = InjectionId::derive(&self.options.run, RuleId(u32::MAX), self.starts);
         self.starts += 1;
@@ -151,6 +152,8 @@ impl<L: Injectable> Agent<L> {
         set(MARK, mark.to_owned());
         set("SQUALL_OUT", spec.out.display().to_string());
         set("PYTHONUNBUFFERED", "1".into());
+        // A title longer than the command line would be written over the environment, which others read of the process.
+        set("SPT_NOENV", "1".into());
         if let Some(hooks) = self.hooks.as_ref().filter(|_| spec.hook) {
             set("SQUALL_HOOK_SOCKET", hooks.path().display().to_string());
             let hook_folder = self.options.run_dir.join("hook");
@@ -314,13 +317,4 @@ pub(super) fn evidence(outcome: Option<Outcome>) -> String {
         .map(|one| one.evidence)
         .collect();
     words.join("; ")
-}
-
-/// What marks each process of a workload in its environment.
-fn mark(run: &str, reference: bool) -> String {
-    if reference {
-        format!("{run}-reference")
-    } else {
-        run.to_owned()
-    }
 }

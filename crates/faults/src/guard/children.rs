@@ -3,6 +3,7 @@
 use super::wire::{FromGuard, Program, SpawnRequest};
 use crate::agent::procs;
 use crate::sys::spawn::{Launch, Started};
+use crate::undo::mark;
 use squall_model::process::ProcessIdentity;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -69,6 +70,11 @@ impl Children {
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
+        launch.mark = launch
+            .env
+            .iter()
+            .find(|(name, _)| name == mark::MARK)
+            .map(|(_, value)| mark::limit(&value.to_string_lossy()));
         launch.directory = request.directory.as_deref();
         launch.stdin = Some(stdin);
         launch.stdout = Some(stdout);

@@ -9,7 +9,7 @@ use crate::agent::hook::place;
 use crate::journal;
 use crate::state_dir::run_dirs;
 use crate::sys::{namespace, nftables, process};
-use crate::undo::tree::MARK;
+use crate::undo::mark::{self, MARK};
 use crate::undo::{Undo, presence, revert};
 use squall_model::event::Presence;
 use squall_model::id::InjectionId;
@@ -57,6 +57,8 @@ pub enum Fate {
 struct Runs {
     injections: BTreeMap<InjectionId, PathBuf>,
     folders: BTreeMap<String, PathBuf>,
+    /// By its limit, the mark of a workload with the run it belongs to.
+    marks: BTreeMap<u64, (String, String)>,
     held: BTreeSet<PathBuf>,
 }
 
@@ -77,6 +79,7 @@ impl Runs {
         let mut runs = Runs {
             injections: BTreeMap::new(),
             folders: BTreeMap::new(),
+            marks: BTreeMap::new(),
             held: BTreeSet::new(),
         };
         for folder in run_dirs(state)? {
@@ -103,6 +106,9 @@ impl Runs {
         // The guard's own cgroup stands in no journal.
         let guard = crate::guard::cgroup::id(&run);
         self.injections.insert(guard, folder.clone());
+        for mark in mark::of_run(&run) {
+            self.marks.insert(mark::limit(&mark), (mark, run.0.clone()));
+        }
         self.folders.insert(run.0, folder);
     }
 
@@ -162,8 +168,16 @@ fn sweep_processes(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Resu
         if !ours || above.contains(&pid) {
             continue;
         }
-        let run = process::variable(pid, RUN).or_else(|| run_of_probe(pid));
-        match (process::variable(pid, MARK), run) {
+        // One that has written over its environment is known by its limit.
+        let by_limit = || runs.marks.get(&mark::limit_of(pid)?).cloned();
+        let (mark, run) = match by_limit() {
+            Some((mark, run)) => (Some(mark), Some(run)),
+            None => {
+                let run = process::variable(pid, RUN).or_else(|| run_of_probe(pid));
+                (process::variable(pid, MARK), run)
+            }
+        };
+        match (mark, run) {
             (Some(mark), run) => marks.entry((mark, run)).or_default().push(pid),
             (None, Some(run)) => unmarked.push((pid, run)),
             (None, None) => {}

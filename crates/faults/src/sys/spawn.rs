@@ -31,6 +31,8 @@ pub struct Launch<'a> {
     pub cgroups: Vec<PathBuf>,
     /// Network and mount namespaces of its own, which end with the last process in them. The network has a loopback interface and nothing else.
     pub private: bool,
+    /// What it carries for life, and with it all that it starts (`undo::mark`).
+    pub mark: Option<u64>,
 }
 
 /// A child with a descriptor that names it and nobody else.
@@ -56,6 +58,7 @@ impl Launch<'_> {
             session: false,
             cgroups: Vec::new(),
             private: false,
+            mark: None,
         }
     }
 
@@ -88,8 +91,11 @@ impl Launch<'_> {
             .map(|path| cgroup_entry(path))
             .collect::<io::Result<Vec<_>>>()?;
         let pass: Vec<RawFd> = self.pass.iter().map(AsRawFd::as_raw_fd).collect();
-        let (session, private) = (self.session, self.private);
-        let prepare = move || prepare_child(&entries, &pass, session, private);
+        let (session, private, mark) = (self.session, self.private, self.mark);
+        let prepare = move || {
+            mark.map_or(Ok(()), carry)?;
+            prepare_child(&entries, &pass, session, private)
+        };
         // SAFETY: `prepare_child` makes only async-signal-safe system calls and allocates nothing.
         unsafe { command.pre_exec(prepare) };
         let child = command.spawn()?;
@@ -117,6 +123,20 @@ fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
         pid,
         rustix::process::PidfdFlags::empty(),
     )?)
+}
+
+/// Bounds the real-time tasks of this process, and of all that it starts, by a limit that is a mark. Where the host has a lower one, that stays.
+fn carry(limit: u64) -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Rttime);
+    if now.maximum.is_none_or(|most| most >= limit) {
+        let marked = Rlimit {
+            current: Some(limit),
+            maximum: now.maximum,
+        };
+        setrlimit(Resource::Rttime, marked)?;
+    }
+    Ok(())
 }
 
 /// Runs between fork and exec: system calls only.

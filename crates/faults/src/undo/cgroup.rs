@@ -173,7 +173,11 @@ pub(super) fn presence(paths: &[PathBuf]) -> Observation {
         }
     }
     if left.is_empty() {
-        return seen(Presence::Absent, source, "the folders are gone");
+        return seen(
+            Presence::Absent,
+            source,
+            "its processes are ended and its cgroup is gone",
+        );
     }
     seen(
         Presence::Present,

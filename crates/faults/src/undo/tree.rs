@@ -3,6 +3,7 @@
 //! A process that calls setsid and forks twice leaves the tree of parents but keeps its environment, so it is found without root and without cgroups.
 
 use super::cgroup;
+use super::mark::{self, MARK, limit};
 use super::{UndoError, seen};
 use crate::sys::process::{self, Process};
 use rustix::fd::AsFd;
@@ -13,8 +14,6 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// The variable that every process of an owned workload carries.
-pub const MARK: &str = "SQUALL_WORKLOAD";
 /// How long the killing may take before a person is told.
 const DEATH: Duration = Duration::from_secs(10);
 /// Between two looks for processes that were not there before.
@@ -23,10 +22,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// All living members now, this process never among them.
 pub fn members(mark: &str, cgroups: &[PathBuf]) -> io::Result<Vec<u32>> {
     let table = process::table()?;
-    let variable = format!("{MARK}={mark}");
     let mut roots: Vec<u32> = table
         .iter()
-        .filter(|(pid, stat)| !stat.is_dead() && process::has_variable(*pid, &variable))
+        .filter(|(pid, stat)| !stat.is_dead() && mark::is_on(*pid, mark))
         .map(|(pid, _)| *pid)
         .collect();
     for folder in cgroups {
@@ -67,7 +65,8 @@ pub(super) fn end(mark: &str, cgroups: &[PathBuf], grace_ms: u64) -> Result<(), 
             format!("end the workload {mark}"),
             because,
             format!(
-                "for p in $(grep -lsz '^{MARK}={mark}$' /proc/[0-9]*/environ | cut -d/ -f3); do kill -KILL $p; done"
+                "for p in $(grep -lsz -e '^{MARK}={mark}$' -e 'realtime timeout *{} ' /proc/[0-9]*/environ /proc/[0-9]*/limits | cut -d/ -f3); do kill -KILL $p; done",
+                limit(mark)
             ),
         )
     };
@@ -173,13 +172,13 @@ pub(super) fn presence(mark: &str, cgroups: &[PathBuf]) -> Observation {
         Ok(pids) if pids.is_empty() => seen(
             Presence::Absent,
             source,
-            format!("a full scan of /proc found no process with {MARK}={mark}"),
+            format!("a full scan of /proc found no process with {MARK}={mark} or its limit"),
         ),
         Ok(pids) => seen(
             Presence::Present,
             source,
             format!(
-                "{} processes with {MARK}={mark} or below one: {pids:?}",
+                "{} processes with {MARK}={mark}, its limit, or below one: {pids:?}",
                 pids.len()
             ),
         ),
