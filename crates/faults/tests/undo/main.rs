@@ -10,6 +10,7 @@ mod common;
 mod crashes;
 mod files;
 mod links;
+mod mounts;
 mod network;
 mod processes;
 mod recovery;
