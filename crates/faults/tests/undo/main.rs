@@ -12,6 +12,7 @@ mod files;
 mod links;
 mod mounts;
 mod network;
+mod others;
 mod processes;
 mod recovery;
 mod resources;
