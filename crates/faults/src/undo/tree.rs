@@ -151,7 +151,7 @@ fn kill_all(mark: &str, cgroups: &[PathBuf]) -> io::Result<Vec<u32>> {
 }
 
 /// A member that may not be looked at or signalled (it changed its user) must not keep the others alive.
-fn is_refused(error: &io::Error) -> bool {
+pub(super) fn is_refused(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
