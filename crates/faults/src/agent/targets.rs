@@ -3,7 +3,7 @@
 use super::procs::{self, Known, Proc};
 use crate::engine::{Engine, EngineError, Now};
 use crate::fault::Target;
-use crate::sys::process::has_variable;
+use crate::sys::process::{has_variable, runs_our_program};
 use squall_model::glob::matches;
 use squall_model::proxying::ToProxy;
 use squall_model::seed;
@@ -254,7 +254,7 @@ fn by_pid(pid: u32, scope: &Scope) -> Result<Proc, NoTarget> {
     let process = procs::read(pid)
         .filter(alive)
         .ok_or_else(|| NoTarget(format!("process {pid} does not run")))?;
-    if scope.own.contains(&pid) || is_squall(pid) {
+    if scope.own.contains(&pid) || runs_our_program(pid) {
         return Err(NoTarget(format!("process {pid} is Squall's own")));
     }
     if !ours(pid) {
@@ -270,7 +270,7 @@ fn commanded(pattern: &str, scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
         .into_values()
         .filter(|process| alive(process) && !scope.own.contains(&process.pid))
         .filter(|process| regex.is_match(&procs::command(process.pid)))
-        .filter(|process| ours(process.pid) && !is_squall(process.pid))
+        .filter(|process| ours(process.pid) && !runs_our_program(process.pid))
         .collect();
     found.sort_by_key(|process| (process.start_time, process.pid));
     if found.is_empty() {
@@ -285,18 +285,6 @@ fn commanded(pattern: &str, scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
 fn ours(pid: u32) -> bool {
     let us = rustix::process::geteuid();
     us.is_root() || procs::user(pid) == Some(us.as_raw())
-}
-
-/// Runs the same program file as this process.
-fn is_squall(pid: u32) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let file = |path: String| {
-        std::fs::metadata(path)
-            .ok()
-            .map(|meta| (meta.dev(), meta.ino()))
-    };
-    let own = file("/proc/self/exe".into());
-    own.is_some() && file(format!("/proc/{pid}/exe")) == own
 }
 
 /// `*` and `?` in the last part; the newest regular file that matches.

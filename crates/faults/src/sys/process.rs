@@ -162,6 +162,18 @@ pub fn pids() -> io::Result<Vec<u32>> {
     Ok(pids)
 }
 
+/// Whether a process runs the same program file as this one.
+pub fn runs_our_program(pid: u32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let file = |path: String| {
+        std::fs::metadata(path)
+            .ok()
+            .map(|meta| (meta.dev(), meta.ino()))
+    };
+    let own = file("/proc/self/exe".into());
+    own.is_some() && file(format!("/proc/{pid}/exe")) == own
+}
+
 /// This process and all above it, as far up as this user may look.
 pub fn self_and_above() -> io::Result<BTreeSet<u32>> {
     let mut above = BTreeSet::new();

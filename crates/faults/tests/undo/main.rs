@@ -20,5 +20,6 @@ mod resources;
 mod skip;
 mod superseded;
 mod sweeping;
+mod trees;
 
 use skip::skip;
