@@ -164,7 +164,12 @@ fn docs() -> Result<bool> {
 fn boot_unit() -> Result<bool> {
     succeeds(&mut program(
         "systemd-analyze",
-        &["verify", "--man=no", "packaging/squall-recover.service"],
+        &[
+            "verify",
+            "--man=no",
+            "packaging/squall-recover.service",
+            "packaging/squall-recover-late.service",
+        ],
         "debug",
     ))
 }

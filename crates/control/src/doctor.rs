@@ -285,10 +285,8 @@ fn boot_unit() -> Fact {
             .any(|entry| entry.path().join(UNIT).symlink_metadata().is_ok())
     });
     let found = if enabled { "enabled" } else { "not enabled" };
-    let remedy = format!(
-        "after a crash of the machine, `squall undo --all` must be typed; to have it done at boot: copy packaging/{UNIT} to /etc/systemd/system/, then systemctl enable {UNIT}"
-    );
-    Fact::new("boot unit", enabled, Health::Limited, found, &remedy)
+    let remedy = "after a crash of the machine, `squall undo --all` must be typed; to have it done at boot: copy packaging/squall-recover*.service to /etc/systemd/system/, then systemctl enable squall-recover squall-recover-late";
+    Fact::new("boot unit", enabled, Health::Limited, found, remedy)
 }
 
 fn policies() -> Fact {

@@ -5,8 +5,10 @@
 //! left half damaged or half restored is recognised byte by byte as ours; anything else in it is the workload's.
 
 pub mod metadata;
+pub mod place;
 
 use metadata::{born, hex, xattrs};
+use place::Mount;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -64,6 +66,9 @@ pub struct Manifest {
     pub born: Option<(u64, u32)>,
     /// Device and inode of the folder it lies in.
     pub parent: (u64, u64),
+    /// The mount it lies in. Manifests of before there was this key have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<Mount>,
     /// When that folder was last changed (seconds and nanoseconds), before a deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_mtime: Option<(i64, i64)>,
@@ -233,6 +238,7 @@ pub fn make(file: &File, path: &Path, plans: &[Plan], folder: &Path) -> io::Resu
         inode: meta.ino(),
         born: born(&meta),
         parent: (parent.dev(), parent.ino()),
+        mount: Some(Mount::of(file, path)?),
         parent_mtime: Some((parent.mtime(), parent.mtime_nsec())),
         length: meta.len(),
         mode: meta.mode() & 0o7777,
@@ -322,11 +328,17 @@ impl Data {
 }
 
 impl Manifest {
-    /// Whether this is the very file that was backed up.
+    /// Whether this is the very file that was backed up. Where its device has another number, that holds as long as its file system is not away.
     pub fn is_of(&self, meta: &std::fs::Metadata) -> bool {
         meta.is_file()
-            && (meta.dev(), meta.ino()) == (self.device, self.inode)
+            && meta.ino() == self.inode
             && born(meta) == self.born
+            && (meta.dev() == self.device || self.mount.is_some())
+    }
+
+    /// The same for the folder it lay in.
+    pub fn is_in(&self, parent: &std::fs::Metadata) -> bool {
+        parent.ino() == self.parent.1 && (parent.dev() == self.parent.0 || self.mount.is_some())
     }
 
     /// The whole file is gone, rather than damaged where it lies.

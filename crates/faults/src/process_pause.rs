@@ -58,6 +58,9 @@ impl Fault for ProcessPause {
 
     fn inject(&self, target: &Target, host: &mut dyn Door) -> Result<(), FaultError> {
         let identity = process_of(target)?;
+        if self.tree {
+            refuse_own_tree(identity)?;
+        }
         let stat =
             process::stat(identity.pid).map_err(|source| os("read", identity.pid, source))?;
         if stat.is_some_and(|stat| stat.state == 'T') {
@@ -101,11 +104,28 @@ fn stop(identity: &ProcessIdentity, host: &mut dyn Door) -> Result<(), FaultErro
     })
 }
 
+/// A tree that Squall itself is in has nobody left to continue it: this process, its guard and their controller are each other's parents.
+fn refuse_own_tree(root: &ProcessIdentity) -> Result<(), FaultError> {
+    let own = std::process::id();
+    let above = process::self_and_above().map_err(|source| os("read", own, source))?;
+    if !above.contains(&root.pid) {
+        return Ok(());
+    }
+    Err(FaultError::Target {
+        target: format!("the tree below process {}", root.pid),
+        because: format!(
+            "Squall itself (process {own}) is in it and must be there to undo; aim at a process that has not started Squall"
+        ),
+    })
+}
+
 /// Parents before children, again and again until a look finds nobody new: a running child may fork while its siblings are stopped.
 fn stop_below(root: &ProcessIdentity, host: &mut dyn Door) -> Result<(), FaultError> {
     let mut done = 0;
     loop {
+        host.check_cancelled()?;
         let table = process::table().map_err(|source| os("read", root.pid, source))?;
+        // Whoever runs our program is in the middle of a run too, this one or another.
         let running: Vec<u32> = process::descendants(&table, &[root.pid])
             .into_iter()
             .filter(|pid| {
@@ -113,6 +133,7 @@ fn stop_below(root: &ProcessIdentity, host: &mut dyn Door) -> Result<(), FaultEr
                     .iter()
                     .any(|(one, stat)| one == pid && stat.state != 'T' && !stat.is_dead())
             })
+            .filter(|pid| !process::runs_our_program(*pid))
             .collect();
         if running.is_empty() {
             return Ok(());

@@ -100,6 +100,8 @@ fn landed(stage: &mut Stage) -> anyhow::Result<()> {
 /// What is read again and again: as little as shows the fault, so that a reading costs less than what is measured.
 enum Reading {
     Marked,
+    /// Clients of a proxy: what is held back leaves when the rule goes, so a blocked reading lasts no longer.
+    Answers,
     Stopped,
     /// Kinds of the snapshot, and the children that serve the fault.
     Shown(HostSnapshot, Scope, Vec<Kind>, Vec<u32>),
@@ -110,6 +112,9 @@ impl Reading {
     fn prepare(stage: &Stage) -> anyhow::Result<Self> {
         if stage.cell.kind() == WORKLOAD {
             return Ok(Self::Marked);
+        }
+        if stage.prey.proxy_socket().is_some() {
+            return Ok(Self::Answers);
         }
         if stage.prey.process.is_some() {
             return Ok(Self::Stopped);
@@ -144,6 +149,10 @@ impl Reading {
         };
         Ok(match self {
             Self::Marked => marked().is_empty(),
+            Self::Answers => {
+                let recipe = stage.recipe.context("no recipe")?;
+                !(recipe.is_seen)(&stage.prey)?
+            }
             Self::Stopped => process_state(stage.prey.pid()) == ProcessState::Live,
             Self::Shown(before, scope, kinds, children) => {
                 children.iter().all(is_over)

@@ -4,6 +4,7 @@ use crate::fault::FaultError;
 use crate::guard::wire::{self, Program, SpawnRequest, ToGuard};
 use crate::host::{Gated, Spawner};
 use crate::serve;
+use crate::sys::clock::boot_ns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use squall_model::id::InjectionId;
 use squall_model::process::ProcessIdentity;
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// How long the guard may take to start a child.
 const ANSWER: Duration = Duration::from_secs(10);
+/// When it may begin to at the latest: a guard that was stopped must not start one that nobody waits for any more.
+const BEGIN: Duration = Duration::from_secs(5);
 /// How long a burner may take to end cleanly.
 const GRACE: Duration = Duration::from_millis(500);
 /// How long a proxy may take to tell its last records.
@@ -58,6 +61,8 @@ impl GuardCalls {
     ) -> io::Result<ProcessIdentity> {
         request.request = self.last.fetch_add(1, Ordering::SeqCst) + 1;
         let id = request.request;
+        let begin = u64::try_from(BEGIN.as_nanos()).unwrap_or(u64::MAX);
+        request.until_boot_ns = boot_ns().saturating_add(begin);
         let (sender, receiver): (_, Receiver<Answer>) = sync_channel(1);
         self.waiting
             .lock()
@@ -126,6 +131,7 @@ impl Spawner for GuardCalls {
             directory: None,
             cgroups: Vec::new(),
             private: false,
+            until_boot_ns: 0,
         };
         let identity = self.spawn(request, &[child_in, child_out, log.into()])?;
         Ok(Box::new(Waiting {

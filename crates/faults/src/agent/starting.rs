@@ -101,6 +101,7 @@ impl Starting {
                 directory: Some(self.spec.directory.clone()),
                 cgroups: cgroups.clone(),
                 private: self.spec.private,
+                until_boot_ns: 0,
             };
             let null = std::fs::File::open("/dev/null")?;
             let (out, err) = (self.write.try_clone()?, self.write.try_clone()?);

@@ -3,17 +3,24 @@
 use super::procs::{self, Known, Proc};
 use crate::engine::{Engine, EngineError, Now};
 use crate::fault::Target;
-use crate::sys::process::has_variable;
+use crate::sys::process::{has_variable, runs_our_program};
+use rustix::fs::OFlags;
 use squall_model::glob::matches;
 use squall_model::proxying::ToProxy;
 use squall_model::seed;
 use squall_model::timing::{OWN_PROXY, Selector};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::undo::mark;
 pub use crate::undo::mark::MARK;
+
+/// What is read of a pid file, in bytes.
+const PID_FILE_MAX: u64 = 64;
 
 /// What resolving may know beside the selector.
 #[derive(Debug, Clone, Default)]
@@ -67,16 +74,7 @@ pub fn resolve(selector: &Selector, scope: &Scope) -> Result<Vec<Target>, NoTarg
     } else if let Some(pid) = selector.pid {
         vec![by_pid(pid, scope)?]
     } else if let Some(path) = &selector.pid_file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| NoTarget(format!("the pid file {path} cannot be read: {error}")))?;
-        let pid = text
-            .split_whitespace()
-            .next()
-            .and_then(|word| word.parse().ok());
-        vec![by_pid(
-            pid.ok_or_else(|| NoTarget(format!("the pid file {path} holds no pid")))?,
-            scope,
-        )?]
+        vec![by_pid(named_in(path)?, scope)?]
     } else if let Some(pattern) = &selector.command {
         commanded(pattern, scope)?
     } else {
@@ -250,11 +248,33 @@ fn ranked(rank: u32, scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
         .ok_or_else(|| NoTarget(format!("no process of the workload carries RANK={rank}; set it for a script that does not, or aim at `workload`")))
 }
 
+/// The pid that a pid file begins with. A pipe or a device at its path neither blocks the run nor fills its memory.
+fn named_in(path: &str) -> Result<u32, NoTarget> {
+    let read = || -> io::Result<String> {
+        let file = File::options()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(PID_FILE_MAX).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text =
+        read().map_err(|error| NoTarget(format!("the pid file {path} cannot be read: {error}")))?;
+    let first = text.split_whitespace().next();
+    first
+        .and_then(|word| word.parse().ok())
+        .ok_or_else(|| NoTarget(format!("the pid file {path} holds no pid")))
+}
+
 fn by_pid(pid: u32, scope: &Scope) -> Result<Proc, NoTarget> {
     let process = procs::read(pid)
         .filter(alive)
         .ok_or_else(|| NoTarget(format!("process {pid} does not run")))?;
-    if scope.own.contains(&pid) || is_squall(pid) {
+    if scope.own.contains(&pid) || runs_our_program(pid) {
         return Err(NoTarget(format!("process {pid} is Squall's own")));
     }
     if !ours(pid) {
@@ -270,7 +290,7 @@ fn commanded(pattern: &str, scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
         .into_values()
         .filter(|process| alive(process) && !scope.own.contains(&process.pid))
         .filter(|process| regex.is_match(&procs::command(process.pid)))
-        .filter(|process| ours(process.pid) && !is_squall(process.pid))
+        .filter(|process| ours(process.pid) && !runs_our_program(process.pid))
         .collect();
     found.sort_by_key(|process| (process.start_time, process.pid));
     if found.is_empty() {
@@ -285,18 +305,6 @@ fn commanded(pattern: &str, scope: &Scope) -> Result<Vec<Proc>, NoTarget> {
 fn ours(pid: u32) -> bool {
     let us = rustix::process::geteuid();
     us.is_root() || procs::user(pid) == Some(us.as_raw())
-}
-
-/// Runs the same program file as this process.
-fn is_squall(pid: u32) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let file = |path: String| {
-        std::fs::metadata(path)
-            .ok()
-            .map(|meta| (meta.dev(), meta.ino()))
-    };
-    let own = file("/proc/self/exe".into());
-    own.is_some() && file(format!("/proc/{pid}/exe")) == own
 }
 
 /// `*` and `?` in the last part; the newest regular file that matches.

@@ -51,6 +51,12 @@ impl Children {
         request: SpawnRequest,
         fds: Vec<OwnedFd>,
     ) -> io::Result<ProcessIdentity> {
+        if procs::boot_ns() > request.until_boot_ns {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "it was asked for too long ago, and nobody waits for it any more",
+            ));
+        }
         let Ok([stdin, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -122,5 +128,47 @@ impl Children {
             rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL)
                 .unwrap_or_default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_nobody_waits_for_any_more_is_not_started() {
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let mut children = Children::default();
+        let mut ask = |until_boot_ns| {
+            let request = SpawnRequest {
+                request: 7,
+                program: Program::Workload {
+                    argv: vec!["true".into()],
+                },
+                env: Vec::new(),
+                directory: None,
+                cgroups: Vec::new(),
+                private: false,
+                until_boot_ns,
+            };
+            children.start(request, vec![null(), null(), null()])
+        };
+        let late = ask(procs::boot_ns() - 1);
+        let FromGuard::SpawnFailed { request, because } = late else {
+            panic!("{late:?}");
+        };
+        assert_eq!(request, 7);
+        assert!(because.contains("too long ago"), "{because}");
+        let in_time = ask(procs::boot_ns() + 60_000_000_000);
+        let FromGuard::Spawned { process, .. } = in_time else {
+            panic!("{in_time:?}");
+        };
+        // Of this child alone: others of this process belong to other tests.
+        let pid = i32::try_from(process.pid).unwrap();
+        let ended = rustix::process::waitpid(
+            rustix::process::Pid::from_raw(pid),
+            rustix::process::WaitOptions::empty(),
+        );
+        assert_eq!(ended.unwrap().unwrap().1.exit_status(), Some(0));
     }
 }

@@ -41,6 +41,8 @@ pub struct SpawnRequest {
     /// It starts in network and mount namespaces of its own.
     #[serde(default)]
     pub private: bool,
+    /// On the boot-time clock, in nanoseconds: not to be started after this, when the agent has given it up and has recorded that there is none.
+    pub until_boot_ns: u64,
 }
 
 /// What a child runs.

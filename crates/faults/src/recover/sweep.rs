@@ -160,7 +160,7 @@ pub fn sweep(state: &Path, force: bool) -> io::Result<Vec<Found>> {
 /// Processes of owned workloads, one entry per mark, and those that carry only the name of a run. Only those of this user.
 fn sweep_processes(runs: &Runs, force: bool, found: &mut Vec<Found>) -> io::Result<()> {
     let own = rustix::process::geteuid().as_raw();
-    let above = above_us()?;
+    let above = process::self_and_above()?;
     let mut marks: BTreeMap<(String, Option<String>), Vec<u32>> = BTreeMap::new();
     let mut unmarked = Vec::new();
     for pid in process::pids()? {
@@ -214,16 +214,6 @@ fn run_of_probe(pid: u32) -> Option<String> {
     let mark = process::variable(pid, PROBE)?;
     let mut parts = mark.rsplitn(3, '-');
     parts.nth(2).map(str::to_owned)
-}
-
-/// This process and all above it: the shell in which the sweep was typed is not to be swept.
-fn above_us() -> io::Result<BTreeSet<u32>> {
-    let mut above = BTreeSet::new();
-    let mut pid = std::process::id();
-    while pid != 0 && above.insert(pid) {
-        pid = process::stat(pid)?.map_or(0, |stat| stat.parent);
-    }
-    Ok(above)
 }
 
 /// Cgroups named `squall-ID`, in every mounted hierarchy.

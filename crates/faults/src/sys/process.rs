@@ -4,6 +4,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use squall_model::process::ProcessIdentity;
+use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -161,12 +162,41 @@ pub fn pids() -> io::Result<Vec<u32>> {
     Ok(pids)
 }
 
-/// Every process with its parent, as one pass over `/proc` saw it.
+/// Whether a process runs the same program file as this one.
+pub fn runs_our_program(pid: u32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let file = |path: String| {
+        std::fs::metadata(path)
+            .ok()
+            .map(|meta| (meta.dev(), meta.ino()))
+    };
+    let own = file("/proc/self/exe".into());
+    own.is_some() && file(format!("/proc/{pid}/exe")) == own
+}
+
+/// This process and all above it, as far up as this user may look.
+pub fn self_and_above() -> io::Result<BTreeSet<u32>> {
+    let mut above = BTreeSet::new();
+    let mut pid = std::process::id();
+    while pid != 0 && above.insert(pid) {
+        pid = match stat(pid) {
+            Ok(stat) => stat.map_or(0, |stat| stat.parent),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => 0,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(above)
+}
+
+/// Every process with its parent, as one pass over `/proc` saw it. Those that this user may not look at are left out.
 pub fn table() -> io::Result<Vec<(u32, Stat)>> {
     let mut rows = Vec::new();
     for pid in pids()? {
-        if let Some(stat) = stat(pid)? {
-            rows.push((pid, stat));
+        match stat(pid) {
+            Ok(Some(stat)) => rows.push((pid, stat)),
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(rows)

@@ -77,9 +77,16 @@ pub(super) fn kill(root: &Path) -> io::Result<()> {
             wait_frozen(root)?;
         }
         for pid in members(root)? {
-            let own = pid == std::process::id();
-            if let Some(process) = Process::open_pid(pid)?.filter(|_| !own) {
-                process.signal(Signal::KILL)?;
+            if pid == std::process::id() {
+                continue;
+            }
+            let killed = Process::open_pid(pid).and_then(|process| match process {
+                Some(process) => process.signal(Signal::KILL).map(drop),
+                None => Ok(()),
+            });
+            match killed {
+                Err(error) if !super::tree::is_refused(&error) => return Err(error),
+                _ => {}
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! overwritten: that is for a person to decide.
 
 use super::{UndoError, folder_time, seen};
+use crate::backup::place::Place;
 use crate::backup::{self, Data, Holds, Manifest, Range};
 use squall_model::event::{Observation, Presence};
 use std::fs::File;
@@ -31,7 +32,29 @@ enum There {
     Other(String),
 }
 
+/// Why it cannot be told what became of the file: its file system is not at its place.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Away(String);
+
 fn there(manifest: &Manifest, write: bool) -> io::Result<There> {
+    let found = found(manifest, write)?;
+    let is_certain = match &found {
+        There::Same(file) => file.metadata()?.dev() == manifest.device,
+        There::Nothing | There::Other(_) => false,
+    };
+    // Asked last: what was not found may have been away, what is there now has not been missed.
+    if is_certain {
+        return Ok(found);
+    }
+    match manifest.place()? {
+        Place::There => Ok(found),
+        Place::Away(because) => Err(io::Error::other(Away(because))),
+        Place::Gone(what) => Ok(There::Other(what)),
+    }
+}
+
+fn found(manifest: &Manifest, write: bool) -> io::Result<There> {
     let parent = match std::fs::metadata(manifest.path.parent().unwrap_or(Path::new("/"))) {
         Ok(parent) => parent,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -39,7 +62,9 @@ fn there(manifest: &Manifest, write: bool) -> io::Result<There> {
         }
         Err(error) => return Err(error),
     };
-    if (parent.dev(), parent.ino()) != manifest.parent {
+    // Where no birth is told, a file system that was mounted anew may number its files anew.
+    let numbers_tell = manifest.born.is_some() || parent.dev() == manifest.parent.0;
+    if numbers_tell && !manifest.is_in(&parent) {
         return Ok(There::Other("its folder was replaced".to_owned()));
     }
     let meta = match std::fs::symlink_metadata(&manifest.path) {
@@ -47,14 +72,22 @@ fn there(manifest: &Manifest, write: bool) -> io::Result<There> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(There::Nothing),
         Err(error) => return Err(error),
     };
-    let other = || There::Other("another file lies at its path".to_owned());
+    let other = || {
+        // One that was deleted is known by its content.
+        if !numbers_tell && !manifest.is_deletion() && manifest.may_be(&meta) {
+            return Err(io::Error::other(
+                "its file system was mounted anew and numbers its files anew, so it cannot be told from another one",
+            ));
+        }
+        Ok(There::Other("another file lies at its path".to_owned()))
+    };
     if !manifest.is_of(&meta) {
-        return Ok(other());
+        return other();
     }
     let file = backup::open(&manifest.path, write)?;
     // Opened after it was looked at: it may have been replaced between the two.
     if !manifest.is_of(&file.metadata()?) {
-        return Ok(other());
+        return other();
     }
     Ok(There::Same(file))
 }
@@ -74,6 +107,9 @@ pub(super) fn restore(path: &Path, folder: &Path) -> Result<(), UndoError> {
             ),
         )
     };
+    if is_given_up(folder) {
+        return Ok(());
+    }
     let restored = (|| {
         let manifest = backup::load(folder)?;
         let data = Data::open(folder)?;
@@ -95,8 +131,24 @@ pub(super) fn restore(path: &Path, folder: &Path) -> Result<(), UndoError> {
                 bytes.join(", ")
             )))
         }
+        Err(error) if error.get_ref().is_some_and(|error| error.is::<Away>()) => {
+            Err(UndoError::new(
+                format!("restore {}", path.display()),
+                error,
+                format!(
+                    "mount it there again (or unmount what lies over it) and type: squall undo --all   # gone for good? then remove the folder {} first",
+                    folder.display()
+                ),
+            ))
+        }
         Err(error) => Err(fail(error.to_string())),
     }
+}
+
+/// A backup that an outstanding injection needs is removed by nobody but a person who has done what a stuck undo had asked for.
+fn is_given_up(folder: &Path) -> bool {
+    let missing = |path: &Path| path.try_exists().is_ok_and(|there| !there);
+    missing(folder) && folder.parent().is_some_and(|all| !missing(all))
 }
 
 /// Restores damaged ranges in place. Gives those that hold something of the workload's.
@@ -312,6 +364,12 @@ pub(super) fn presence(path: &Path, folder: &Path) -> Observation {
 }
 
 fn look(folder: &Path) -> io::Result<(Presence, String)> {
+    if is_given_up(folder) {
+        return Ok((
+            Presence::Superseded,
+            "its backup was removed by hand".to_owned(),
+        ));
+    }
     let manifest = backup::load(folder)?;
     if draft(&manifest, folder).exists() {
         return Ok((

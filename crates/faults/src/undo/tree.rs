@@ -35,10 +35,10 @@ pub fn members(mark: &str, cgroups: &[PathBuf]) -> io::Result<Vec<u32>> {
     found.sort_unstable();
     found.dedup();
     let own = std::process::id();
-    let alive = |pid: &u32| {
-        table
-            .iter()
-            .any(|(one, stat)| one == pid && !stat.is_dead())
+    let alive = |pid: &u32| match table.iter().find(|(one, _)| one == pid) {
+        Some((_, stat)) => !stat.is_dead(),
+        // A cgroup lists whom this user may not look at, too.
+        None => process::stat(*pid).is_err_and(|error| is_refused(&error)),
     };
     found.retain(|pid| *pid != own && *pid != 0 && alive(pid));
     Ok(found)
@@ -48,8 +48,10 @@ pub fn members(mark: &str, cgroups: &[PathBuf]) -> io::Result<Vec<u32>> {
 fn hold(mark: &str, cgroups: &[PathBuf]) -> io::Result<Vec<Process>> {
     let mut held = Vec::new();
     for pid in members(mark, cgroups)? {
-        if let Some(process) = Process::open_pid(pid)? {
-            held.push(process);
+        match Process::open_pid(pid) {
+            Ok(process) => held.extend(process),
+            Err(error) if is_refused(&error) => {}
+            Err(error) => return Err(error),
         }
     }
     // Membership was read before the pidfds were opened: look once more, and keep who is still a member.
@@ -147,10 +149,14 @@ fn kill_all(mark: &str, cgroups: &[PathBuf]) -> io::Result<Vec<u32>> {
     }
 }
 
-/// A member that may not be signalled (it changed its user) must not keep the others alive.
+/// A member that may not be looked at or signalled (it changed its user) must not keep the others alive.
+pub(super) fn is_refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
 fn signal(member: &Process, signal: Signal) -> io::Result<()> {
     match member.signal(signal) {
-        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+        Err(error) if !is_refused(&error) => Err(error),
         _ => Ok(()),
     }
 }

@@ -69,19 +69,24 @@ pub struct Case {
 
 impl Case {
     pub fn new(name: &str) -> Case {
+        Case::prepared(name, |_| {})
+    }
+
+    /// The file is made after its folder was prepared: something may be mounted there.
+    pub fn prepared(name: &str, prepare: impl FnOnce(&Path)) -> Case {
         let fixture = Fixture::new(&format!("file-{name}"));
         let folder = fixture.state.join("work");
         std::fs::create_dir_all(&folder).unwrap();
+        prepare(&folder);
         let path = folder.join("checkpoint.bin");
         let content: Vec<u8> = (0..LENGTH).map(|at| (at * 31 % 251) as u8 | 1).collect();
         std::fs::write(&path, content).unwrap();
-        rustix::fs::setxattr(
-            &path,
-            "user.note",
-            b"keep me",
-            rustix::fs::XattrFlags::empty(),
-        )
-        .unwrap();
+        let (name, none) = ("user.note", rustix::fs::XattrFlags::empty());
+        match rustix::fs::setxattr(&path, name, b"keep me", none) {
+            // Not every tmpfs has them.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+            Err(error) => panic!("{error}"),
+        }
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(1234), Some(2345)).unwrap();
         }

@@ -10,7 +10,9 @@ mod common;
 mod crashes;
 mod files;
 mod links;
+mod mounts;
 mod network;
+mod others;
 mod processes;
 mod recovery;
 mod resources;
@@ -18,5 +20,6 @@ mod resources;
 mod skip;
 mod superseded;
 mod sweeping;
+mod trees;
 
 use skip::skip;

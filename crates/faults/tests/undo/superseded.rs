@@ -34,6 +34,35 @@ fn a_file_that_the_workload_has_replaced_or_deleted_is_superseded_and_left_alone
 }
 
 #[test]
+fn a_folder_that_the_workload_has_deleted_or_replaced_is_superseded_and_the_backup_goes() {
+    for (name, damage) in damages() {
+        for way in ["deleted", "replaced", "linked"] {
+            let case = Case::new(&format!("folder-{way}-{name}"));
+            case.inject(damage.clone());
+            let folder = case.path.parent().unwrap();
+            match way {
+                "deleted" => std::fs::remove_dir_all(folder).unwrap(),
+                "replaced" => {
+                    // The old one is there still, so the new one has another number.
+                    std::fs::rename(folder, folder.with_extension("old")).unwrap();
+                    std::fs::create_dir(folder).unwrap();
+                }
+                _ => {
+                    std::fs::remove_dir_all(folder).unwrap();
+                    // Into another file system, which nobody has mounted there.
+                    std::os::unix::fs::symlink("/proc", folder).unwrap();
+                }
+            }
+            let outcome = case.undo();
+            assert_eq!(outcome.stuck, None, "{way} {name}");
+            let seen = &outcome.observations[0];
+            assert_eq!(seen.presence, Presence::Superseded, "{way} {name}");
+            assert!(!case.backups().exists(), "{way} {name}");
+        }
+    }
+}
+
+#[test]
 fn a_new_file_with_the_inode_number_of_the_old_one_is_not_taken_for_it() {
     let case = Case::new("reused");
     case.inject(Damage::Delete {});
@@ -99,4 +128,21 @@ fn what_the_workload_wrote_elsewhere_in_the_file_stays_with_its_time() {
     let now = snapshot(&case.path);
     assert!(now.content.0 == [&case.before.content[..], b"appended"].concat());
     assert_ne!(now.mtime, case.before.mtime);
+}
+
+#[test]
+fn a_person_ends_a_stuck_undo_by_removing_the_backup_as_the_remedy_says() {
+    let case = Case::new("given-up");
+    case.inject(Damage::Truncate { to: Bytes(0) });
+    std::fs::write(&case.path, b"the workload's words").unwrap();
+    let stuck = case.undo().stuck.unwrap();
+    let removal = format!("remove the folder {}", case.backups().display());
+    assert!(stuck.remedy.contains(&removal), "{}", stuck.remedy);
+    std::fs::remove_dir_all(case.backups()).unwrap();
+    let outcome = case.undo();
+    assert_eq!((outcome.stuck, outcome.unrecorded), (None, None));
+    assert_eq!(outcome.observations[0].presence, Presence::Superseded);
+    assert_eq!(case.fixture.phase(0), Phase::Undone);
+    let now = std::fs::read(&case.path).unwrap();
+    assert!(now.starts_with(b"the workload's words"));
 }

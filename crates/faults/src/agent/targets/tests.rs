@@ -203,3 +203,36 @@ fn a_network_that_the_workload_shares_with_the_host_is_none_of_its_own() {
     let none = own_namespace(&scope("shared-network", &tree)).unwrap_err();
     assert!(none.0.contains("no network namespace of its own"), "{none}");
 }
+
+#[test]
+fn a_pid_file_that_is_no_file_neither_blocks_nor_fills_the_memory() {
+    let folder = std::env::temp_dir().join(format!("squall-pid-file-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let pipe = folder.join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let refused = |path: &std::path::Path| {
+        let selector = Selector {
+            pid_file: Some(path.display().to_string()),
+            ..Selector::default()
+        };
+        let (sender, answer) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(resolve(&selector, &Scope::default())));
+        let answer = answer.recv_timeout(Duration::from_secs(10));
+        answer.expect("it blocks").unwrap_err().to_string()
+    };
+    // First the one that only blocks.
+    for path in [pipe.as_path(), "/dev/zero".as_ref(), folder.as_path()] {
+        let because = refused(path);
+        assert!(because.contains("not a regular file"), "{because}");
+    }
+    let file = folder.join("file");
+    let start = Tree(Command::new("sleep").arg("60").spawn().unwrap());
+    std::fs::write(&file, format!("{}\n", start.0.id()) + &"x".repeat(1000)).unwrap();
+    let selector = Selector {
+        pid_file: Some(file.display().to_string()),
+        ..Selector::default()
+    };
+    assert_eq!(pids(&selector, &Scope::default()), [start.0.id()]);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
