@@ -3,7 +3,7 @@
 use crate::policy_files::{PolicyError, policies};
 use crate::run::{Script, Source, Undecided};
 use squall_catalog::Faults;
-use squall_faults::agent::targets::{Scope, resolve};
+use squall_faults::agent::targets::{Scope, eligible as known, resolve};
 use squall_faults::fault::{Injectable, Target};
 use squall_faults::kind::HostFacts;
 use squall_faults::sys::private::may_be_made;
@@ -13,7 +13,7 @@ use squall_model::experiment::Workload;
 use squall_model::id::RuleId;
 use squall_model::load;
 use squall_model::plan::{Plan, PlannedRule, Unmet, build};
-use squall_model::policy::{Eligible, Refusal, judge};
+use squall_model::policy::{Refusal, at_injection, judge};
 use squall_model::syntax::FaultList;
 use squall_model::timing::{OWN_PROXY, Selector};
 use std::collections::BTreeMap;
@@ -163,12 +163,16 @@ pub fn prepare(path: &Path, circumstances: &Circumstances) -> Result<Prepared, P
         .unwrap_or_else(draw);
     let mut plan = build(&loaded.experiment, seed);
     let owned = loaded.experiment.workload.is_some();
-    let mut eligible = BTreeMap::new();
+    let (mut eligible, mut planned) = (BTreeMap::new(), BTreeMap::new());
     for rule in &mut plan.rules {
-        if let Some(found) = preflight(rule, &circumstances.facts, owned)? {
-            rule.blast_radius.eligible = Some(found.count);
-            eligible.insert(rule.id, found);
+        let found = targets(rule, owned)?;
+        preflight(rule, &circumstances.facts, found.as_deref());
+        let Some(found) = found else { continue };
+        rule.blast_radius.eligible = Some(found.len() as u64);
+        if let ([Target::Process { identity, .. }], Some(_)) = (&found[..], rule.target.pid) {
+            planned.insert(rule.id, identity.clone());
         }
+        eligible.insert(rule.id, known(&found));
     }
     isolate(&mut plan, circumstances);
     let has_proxy = matches!(
@@ -203,6 +207,10 @@ pub fn prepare(path: &Path, circumstances: &Circumstances) -> Result<Prepared, P
         plan: plan.clone(),
         policies: policies.clone(),
     });
+    for rule in &mut script.rules {
+        rule.process = planned.remove(&rule.id);
+        rule.policies = at_injection(&policies.files, &rule.target);
+    }
     script.policies = policies
         .files
         .iter()
@@ -223,21 +231,16 @@ fn draw() -> u64 {
     u64::from_le_bytes(last) % 1_000_000_000
 }
 
-/// Fills in how a rule acts on this host and what is missing; returns the targets that are there already.
-fn preflight(
-    rule: &mut PlannedRule,
-    facts: &HostFacts,
-    owned: bool,
-) -> Result<Option<Eligible>, PrepareError> {
-    let found = targets(rule, owned)?;
+/// Fills in how a rule acts on this host and what is missing, given the targets that are there already.
+fn preflight(rule: &mut PlannedRule, facts: &HostFacts, found: Option<&[Target]>) {
     let Ok(faults) = Faults::parse(&rule.kind, rule.config.clone()) else {
-        return Ok(found.map(|found| eligible(&found)));
+        return;
     };
     let fault = faults.fault();
     rule.mechanism = Some(fault.mechanism(facts));
     // What will be chosen is not known yet; one of the candidates stands for all.
     let host = is_private(rule).then_some(&Target::Host);
-    let first = found.as_ref().and_then(|found| found.first()).or(host);
+    let first = found.and_then(<[Target]>::first).or(host);
     rule.unmet = first.map_or_else(Vec::new, |target| {
         let unmet = fault.unmet(target, facts).into_iter();
         unmet
@@ -247,7 +250,6 @@ fn preflight(
             })
             .collect()
     });
-    Ok(found.map(|found| eligible(&found)))
 }
 
 /// Aimed at the owned workload, and acting in its network namespace: then that must be one of its own.
@@ -323,32 +325,6 @@ fn targets(rule: &PlannedRule, owned: bool) -> Result<Option<Vec<Target>>, Prepa
             kind: rule.kind.clone(),
             because: none.to_string(),
         })
-}
-
-fn eligible(found: &[Target]) -> Eligible {
-    let text = |target: &Target| match target {
-        Target::Process {
-            identity, command, ..
-        } => {
-            let whole = squall_faults::agent::procs::command(identity.pid);
-            if whole.is_empty() {
-                command.clone()
-            } else {
-                whole
-            }
-        }
-        Target::File { path } | Target::Namespace { path } => {
-            let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-            path.to_string_lossy().into_owned()
-        }
-        Target::Container { name, .. } => name.clone(),
-        Target::Host => "host".into(),
-        Target::Proxy { socket } => format!("proxy {}", socket.display()),
-    };
-    Eligible {
-        count: found.len() as u64,
-        texts: found.iter().map(text).collect(),
-    }
 }
 
 #[cfg(test)]

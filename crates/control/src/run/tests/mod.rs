@@ -222,6 +222,8 @@ fn script() -> Script {
             },
             keys: StepKeys::default(),
             last_epoch: None,
+            process: None,
+            policies: Vec::new(),
         }],
         method: Node::Sequence(vec![Node::Rule(RuleId(0))]),
         rate: 10,
