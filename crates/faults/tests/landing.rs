@@ -113,6 +113,31 @@ fn an_early_hold_that_ended_by_itself_is_an_aim_that_has_passed() {
 }
 
 #[test]
+fn an_aim_beyond_the_job_s_end_says_how_far_the_job_came() {
+    let mut run = Run::start();
+    run.arm(
+        0,
+        "process-kill",
+        json!({}),
+        json!({"rank": 1}),
+        json!({"at": {"step": 500}}),
+    );
+    run.event("armed");
+    run.train(json!({}));
+    assert_eq!(run.event("workload-ended")["exit"], 0);
+    let ended = run.event("rule-ended");
+    let because = ended["because"].as_str().unwrap();
+    assert!(
+        because.starts_with("the workload ended after step ")
+            && because.ends_with(", before its aim (after step 500)"),
+        "{ended}"
+    );
+    assert_eq!(run.events("injection-begun").len(), 0);
+    run.hang_up();
+    run.ends_with_nothing_left();
+}
+
+#[test]
 fn every_two_epochs_fires_once_each_although_epochs_are_repeated() {
     let mut run = Run::start();
     run.arm(

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long the agent may take to start or end a workload.
 const START: Duration = Duration::from_secs(30);
-/// How long the agent may take to tell that rules have ended, once the workload has.
+/// How long the agent may take to tell that the rules it was sent have ended, once the workload has.
 const RULES_END: Duration = Duration::from_secs(4);
 
 /// When it is time to say that something is still waited for.
@@ -317,11 +317,8 @@ impl Conductor<'_> {
             play.is_done()
         });
         if done == Waited::Done && !play.is_done() {
-            let all: Vec<_> = self.script.rules.iter().map(|rule| rule.id).collect();
-            self.until(RULES_END, |it| {
-                all.iter()
-                    .all(|rule| it.tracker.done_rules().contains(rule))
-            });
+            // What is in the world by then is undone next; what is on its way there lands first.
+            self.until(RULES_END, |it| it.tracker.nothing_is_armed());
         }
     }
 

@@ -58,6 +58,11 @@ impl Tracker {
         self.aims.contains_key(&rule)
     }
 
+    /// Every rule that was sent has been answered and has ended.
+    pub(super) fn nothing_is_armed(&self) -> bool {
+        self.sent.is_empty() && self.aims.is_empty()
+    }
+
     /// Rules that have ended together with all their injections.
     pub(super) fn done_rules(&self) -> BTreeSet<RuleId> {
         let done = self.rules.iter().filter(|(_, life)| life.is_done());
