@@ -4,6 +4,7 @@ use super::checks::Checks;
 use super::conductor::{Conductor, Halt, Waited};
 use super::method::Play;
 use super::script::Owned;
+use crate::board::Workload;
 use crate::monitor::{Config, Monitor};
 use squall_faults::protocol::{Rule, ToAgent, WorkloadSpec};
 use squall_model::event::Stage;
@@ -214,8 +215,8 @@ impl Conductor<'_> {
             .is_some_and(|owned| owned.training)
         {
             let alive = |it: &mut Self| {
-                let events = it.board.of_workload(|w| w.steps.count + w.epochs.count > 0);
-                events.unwrap_or(false) || it.workload_ended()
+                let trained = it.board.of_workload(Workload::has_trained);
+                trained.unwrap_or(false) || it.workload_ended()
             };
             let warm_up = self.script.warm_up;
             let mut silence = Silence::begin(warm_up);
