@@ -229,10 +229,11 @@ impl Conductor<'_> {
             });
             match waited {
                 Waited::Done => {}
-                Waited::Late => self.note(format!(
-                    "no training event came within {} s (`warm-up:`); the run goes on without",
-                    warm_up.as_secs_f64()
-                )),
+                Waited::Late => {
+                    if !self.goes_on_without_training() {
+                        return false;
+                    }
+                }
                 Waited::Halted => return false,
             }
         }
@@ -267,6 +268,23 @@ impl Conductor<'_> {
                 false
             }
         }
+    }
+
+    /// No training event came in time. The run goes on unless a probe or an aim is in vain without.
+    fn goes_on_without_training(&mut self) -> bool {
+        let late = format!(
+            "no training event came within {} s (`warm-up:`)",
+            self.script.warm_up.as_secs_f64()
+        );
+        let Some(what) = self.script.counts_on_training() else {
+            self.note(format!("{late}; the run goes on without"));
+            return true;
+        };
+        self.note(format!(
+            "{late}, and {what}; set a longer `warm-up:`, or let the job tell its steps (`events:`)"
+        ));
+        self.halt(Halt::NotSteady);
+        false
     }
 
     fn not_steady(&mut self) {

@@ -74,6 +74,42 @@ fn a_checkpoint_is_the_first_training_event_and_shows_that_training_went_on() {
 }
 
 #[test]
+fn an_aim_at_steps_of_a_job_that_tells_none_is_not_steady() {
+    let mut script = script();
+    script.warm_up = Duration::from_millis(300);
+    script.rules[0].keys = serde_json::from_str(r#"{"at": {"step": 3}}"#).expect("keys");
+    let outcome = play(script, silent(|_, _| {}));
+    assert_eq!(outcome.exit(), Exit::NotSteady);
+    assert!(outcome.armed().is_empty());
+    assert_eq!(
+        notes(&outcome),
+        [
+            "no training event came within 0.3 s (`warm-up:`), and process-kill is aimed by them (after step 3); set a longer `warm-up:`, or let the job tell its steps (`events:`)"
+        ]
+    );
+}
+
+#[test]
+fn a_probe_of_a_job_that_tells_nothing_is_not_steady() {
+    let mut script = script();
+    script.warm_up = Duration::from_millis(300);
+    script.steady = vec![(
+        "steady-state/0".into(),
+        check(r#"{"probe":{"training-event":{"every":"step","within":"9s"}},"interval":"20ms"}"#),
+    )];
+    let outcome = play(script, silent(|_, _| {}));
+    assert_eq!(outcome.exit(), Exit::NotSteady);
+    assert!(outcome.armed().is_empty());
+    assert!(
+        notes(&outcome)
+            .iter()
+            .any(|note| note.contains("and steady-state/0 asks for them; set a longer `warm-up:`")),
+        "{:?}",
+        notes(&outcome)
+    );
+}
+
+#[test]
 fn a_job_that_tells_nothing_and_is_not_asked_is_tested_all_the_same() {
     let mut script = script();
     script.warm_up = Duration::from_millis(300);
