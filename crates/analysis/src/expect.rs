@@ -242,9 +242,7 @@ impl Findings<'_> {
                     format!("; a checkpoint every {} ({source})", unit.count(interval)),
                 ),
                 None => {
-                    return inconclusive(format!(
-                        "{lost}, but no completed checkpoint was seen and the file gives no interval"
-                    ));
+                    return inconclusive(format!("{lost}, but {}", self.no_interval()));
                 }
             },
         };
@@ -279,6 +277,23 @@ impl Findings<'_> {
             .ask
             .checkpoint_interval
             .map(|n| (n, "from the file")))
+    }
+
+    /// Why the steps between checkpoints are not known, and what to do about it.
+    fn no_interval(&self) -> String {
+        let events = self.log.work.training.iter();
+        let finished = events.filter(|seen| seen.event.kind == "checkpoint-renamed");
+        let seen = match finished.count() {
+            0 => "no completed checkpoint was seen".to_owned(),
+            n => format!(
+                "{} seen without {} step",
+                num::plural(n, "completed checkpoint was", "completed checkpoints were"),
+                if n == 1 { "its" } else { "their" }
+            ),
+        };
+        format!(
+            "{seen} and the file gives no interval; say how many steps lie between two, e.g. `checkpoint-interval: 10` under `training:`"
+        )
     }
 
     fn completes(&self, exit: i32) -> Answer {

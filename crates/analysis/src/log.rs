@@ -7,7 +7,7 @@ use squall_model::exit::Exit;
 use squall_model::hook::TrainingEvent;
 use squall_model::id::{InjectionId, RuleId};
 use squall_model::syntax::Class;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A training event with its sender. Times are nanoseconds since the run started.
 #[derive(Debug, Clone, Copy)]
@@ -142,9 +142,9 @@ impl<'a> Log<'a> {
             log.end_ns = log.end_ns.max(event.t_ns);
             log.take(event.t_ns, &event.body);
         }
-        log.work.prefer_hook();
-        log.reference.prefer_hook();
-        log.repeats.iter_mut().for_each(Work::prefer_hook);
+        log.work.keep_one_source();
+        log.reference.keep_one_source();
+        log.repeats.iter_mut().for_each(Work::keep_one_source);
         log
     }
 
@@ -348,17 +348,36 @@ impl<'a> Log<'a> {
     }
 }
 
+/// Whether an event that belongs to a place in training says its step, and its epoch.
+fn place_said(event: &TrainingEvent) -> (bool, bool) {
+    let has_place = event.kind.starts_with("checkpoint-")
+        || event.kind == "step-end"
+        || event.kind == "epoch-end";
+    (
+        has_place && event.step.is_some(),
+        has_place && event.epoch.is_some(),
+    )
+}
+
 impl Work<'_> {
-    /// Where hook and log patterns both report a kind of event, the hook's count: the same step must not be seen twice.
-    fn prefer_hook(&mut self) {
-        let hooked: BTreeSet<&str> = self
-            .training
-            .iter()
-            .filter(|seen| seen.source == "hook")
-            .map(|seen| seen.event.kind.as_str())
-            .collect();
-        self.training
-            .retain(|seen| seen.source == "hook" || !hooked.contains(seen.event.kind.as_str()));
+    /// Where hook and log patterns both report a kind of event, one of them counts: the same step must not be seen twice. It is
+    /// the one that says where training was: the hook sees a plain script rename its checkpoints, and only its log knows
+    /// their steps. Where both say as much, it is the hook.
+    fn keep_one_source(&mut self) {
+        // The most that the hook, and the log, say with any event of a kind.
+        let mut said: BTreeMap<&str, [Option<(bool, bool)>; 2]> = BTreeMap::new();
+        for seen in &self.training {
+            let [hook, log] = said.entry(seen.event.kind.as_str()).or_default();
+            let slot = if seen.source == "hook" { hook } else { log };
+            *slot = (*slot).max(Some(place_said(seen.event)));
+        }
+        self.training.retain(|seen| {
+            let [hook, log] = said
+                .get(seen.event.kind.as_str())
+                .copied()
+                .unwrap_or_default();
+            (seen.source == "hook") == (hook >= log)
+        });
     }
 
     /// Training events that senders say were dropped.

@@ -13,10 +13,10 @@ use squall_model::id::InjectionId;
 pub(crate) fn recoveries(log: &Log<'_>, lineage: Option<&Lineage>) -> Vec<Recovery> {
     let landed = landed(log);
     let Some(lineage) = lineage else {
-        let why = "no training event was seen, so what training did is not known";
         return landed
             .iter()
-            .map(|(index, _)| not_measured(&log.injections[*index], Unit::Step, why))
+            .map(|(index, _)| &log.injections[*index])
+            .map(|it| not_measured(it, Unit::Step, &without_steps(log, it)))
             .collect();
     };
     let story = Story {
@@ -34,6 +34,30 @@ pub(crate) fn recoveries(log: &Log<'_>, lineage: Option<&Lineage>) -> Vec<Recove
             recovery
         })
         .collect()
+}
+
+/// What was seen of training that told neither steps nor epochs, before and after an injection.
+fn without_steps(log: &Log<'_>, injection: &Injected<'_>) -> String {
+    let events = log.work.training.iter();
+    let saved: Vec<u64> = events
+        .filter(|seen| seen.event.kind == "checkpoint-renamed")
+        .map(|seen| seen.t_ns)
+        .collect();
+    if saved.is_empty() {
+        return "no training event was seen, so what training did is not known".into();
+    }
+    let next = saved.iter().find(|t_ns| **t_ns > injection.begun_ns);
+    let next = match next {
+        Some(t_ns) => format!(
+            "the next one {} after it began",
+            num::duration(t_ns - injection.begun_ns)
+        ),
+        None => "none after it began".into(),
+    };
+    format!(
+        "no step was seen, only checkpoints ({} in all, {next}); steps from the log (`events:`) would tell how far training was",
+        saved.len()
+    )
 }
 
 /// Restarts that no injection explains.

@@ -59,6 +59,11 @@ impl Workload {
         }
     }
 
+    /// It has told of training: of a step, an epoch or a checkpoint.
+    pub fn has_trained(&self) -> bool {
+        self.steps.count + self.epochs.count + self.checkpoints.count > 0
+    }
+
     /// It runs.
     pub fn is_running(&self) -> bool {
         self.ended.is_none()

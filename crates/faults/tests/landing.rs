@@ -99,8 +99,11 @@ fn an_early_hold_that_ended_by_itself_is_an_aim_that_has_passed() {
     run.until_line("begin 1 4 forward");
     run.send(json!({"arm": second_backward()}));
     let ended = run.event("rule-ended");
-    assert_eq!(
-        ended["because"], "what it aims at had passed when this step was reached",
+    let because = ended["because"].as_str().unwrap();
+    assert!(
+        because.starts_with(
+            "its aim (in step 2, in phase backward) had passed when the method reached it: step "
+        ) && because.ends_with("; aim later, or set a shorter `baseline:` (3s unless said)"),
         "{ended}"
     );
     assert_eq!(run.event("workload-ended")["exit"], 0);
@@ -138,6 +141,31 @@ fn a_flood_of_holds_is_answered_and_leaves_no_more_records_than_are_bounded() {
         kept <= seconds * 2_000,
         "{kept} records in at most {seconds} s, {dropped} dropped"
     );
+    run.hang_up();
+    run.ends_with_nothing_left();
+}
+
+#[test]
+fn an_aim_beyond_the_job_s_end_says_how_far_the_job_came() {
+    let mut run = Run::start();
+    run.arm(
+        0,
+        "process-kill",
+        json!({}),
+        json!({"rank": 1}),
+        json!({"at": {"step": 500}}),
+    );
+    run.event("armed");
+    run.train(json!({}));
+    assert_eq!(run.event("workload-ended")["exit"], 0);
+    let ended = run.event("rule-ended");
+    let because = ended["because"].as_str().unwrap();
+    assert!(
+        because.starts_with("the workload ended after step ")
+            && because.ends_with(", before its aim (after step 500)"),
+        "{ended}"
+    );
+    assert_eq!(run.events("injection-begun").len(), 0);
     run.hang_up();
     run.ends_with_nothing_left();
 }

@@ -53,7 +53,7 @@ pub struct Experiment<F> {
     /// How long the steady state is watched before the first injection. 3s unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Span>,
-    /// How long a workload that was just started may take until its first training event, and then until its steady state. 60s unless said.
+    /// How long a workload that was just started may take until its first training event (a step, an epoch or a checkpoint), and then until its steady state. 60s unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up: Option<Span>,
     /// What is done, in order.

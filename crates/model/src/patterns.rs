@@ -141,19 +141,9 @@ fn check(file: &PatternFile, tree: &Node, report: &mut Reporter<'_>) {
     let events = tree.get("events").map(Node::items).unwrap_or_default();
     for (pattern, node) in file.events.iter().zip(events) {
         let place = |key: &str| node.get(key).unwrap_or(node).span;
+        // Kinds that are none were refused with the file's structure.
         let known = LOG_EVENTS.iter().find(|(kind, _)| *kind == pattern.event);
         let Some((kind, needed)) = known else {
-            let names: Vec<&str> = LOG_EVENTS.iter().map(|(kind, _)| *kind).collect();
-            let message = format!(
-                "`{}` is not an event that Squall understands",
-                pattern.event
-            );
-            report.problem(
-                place("event"),
-                "unknown-event",
-                &message,
-                &format!("it understands {}", names.join(", ")),
-            );
             continue;
         };
         let groups = compiled(&pattern.pattern, place("pattern"), report);

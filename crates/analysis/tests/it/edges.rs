@@ -9,7 +9,7 @@ use squall_analysis::recovery::{Outcome, Recovery};
 use squall_analysis::run::Run;
 use squall_analysis::same_result::Sameness;
 use squall_model::event::{Body, Event, Precision, Stage};
-use squall_model::experiment::Expect;
+use squall_model::experiment::{Expect, LostSteps, StepCount};
 use squall_model::units::Span;
 use std::time::Duration;
 
@@ -103,6 +103,73 @@ fn a_step_that_hook_and_log_both_report_counts_once() {
     let (a, b) = (conclude(&run), conclude(&both));
     assert_eq!(a.recoveries, b.recoveries);
     assert_eq!(a.training, b.training);
+}
+
+/// Rank 0's checkpoints as the hook of a plain script tells of them, without step and epoch; the log may tell the steps.
+fn hooked_without_steps(log_tells: bool) -> Run {
+    let mut run = held();
+    run.events = run
+        .events
+        .iter()
+        .flat_map(|event| {
+            let mut hook = event.clone();
+            let mut log = event.clone();
+            let mut is_checkpoint = false;
+            if let (
+                Body::Training { event: bare, .. },
+                Body::Training {
+                    rank, pid, source, ..
+                },
+            ) = (&mut hook.body, &mut log.body)
+                && bare.kind == "checkpoint-renamed"
+            {
+                (bare.step, bare.epoch) = (None, None);
+                (*rank, *pid, *source) = (None, None, "log".into());
+                log.t_ns += 2 * MS;
+                is_checkpoint = true;
+            }
+            [Some(hook), (is_checkpoint && log_tells).then_some(log)]
+        })
+        .flatten()
+        .collect();
+    run
+}
+
+#[test]
+fn a_checkpoint_whose_step_only_the_log_tells_counts_once_and_with_its_step() {
+    let plain = conclude(&held());
+    let both = conclude(&hooked_without_steps(true));
+    assert_eq!(
+        plain.training.and_then(|it| it.checkpoint_interval),
+        Some(4)
+    );
+    assert_eq!(both.training.and_then(|it| it.checkpoint_interval), Some(4));
+    assert_eq!(plain.recoveries, both.recoveries);
+    assert_eq!(plain.expectations, both.expectations);
+}
+
+#[test]
+fn an_interval_that_nothing_tells_is_asked_for_by_its_key() {
+    let mut run = hooked_without_steps(false);
+    run.ask.expect = vec![Expect::LostSteps(LostSteps {
+        at_most: StepCount::CheckpointIntervals(1),
+    })];
+    let judged = |run: &Run| {
+        let judged = conclude(run).expectations.remove(0);
+        (judged.judgement, judged.measured)
+    };
+    let (judgement, measured) = judged(&run);
+    assert_eq!(judgement, Judgement::Inconclusive);
+    assert!(
+        measured.contains("completed checkpoints were seen without their step"),
+        "{measured}"
+    );
+    assert!(
+        measured.ends_with("e.g. `checkpoint-interval: 10` under `training:`"),
+        "{measured}"
+    );
+    run.ask.checkpoint_interval = Some(4);
+    assert_eq!(judged(&run).0, Judgement::Held);
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &Undo) -> Outcome {
             let result = recover_run(&dir, arguments.force);
             vec![(dir, result)]
         }
-        None => recover_all(&state, arguments.force).map_err(|error| unreadable(&state, &error))?,
+        None => recover_all(&state, false).map_err(|error| unreadable(&state, &error))?,
     };
     let found = if arguments.sweep {
         sweep(&state, arguments.force).map_err(|error| unreadable(&state, &error))?

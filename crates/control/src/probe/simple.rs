@@ -143,12 +143,17 @@ pub(super) fn training(probe: &TrainingEventProbe, context: &Context) -> Probed 
     let ago = Duration::from_nanos(now.saturating_sub(progress.last_ns.unwrap_or(started_ns)));
     let held = progress.last_ns.is_some() && ago <= probe.within.0;
     let text = match progress.last_ns {
-        Some(_) => format!(
-            "last {unit} ({}) {} ago ({} allowed)",
-            progress.highest,
-            seconds(ago),
-            probe.within
-        ),
+        Some(_) => {
+            let number = match progress.highest {
+                0 => String::new(),
+                highest => format!(" ({highest})"),
+            };
+            format!(
+                "last {unit}{number} {} ago ({} allowed)",
+                seconds(ago),
+                probe.within
+            )
+        }
         None => format!("no {unit} yet, {} after the start", seconds(ago)),
     };
     Probed::new(held, text, Some(ago.as_secs_f64()))

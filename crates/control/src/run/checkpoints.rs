@@ -35,7 +35,10 @@ impl Named {
                 reference, event, ..
             } if event.kind == "checkpoint-renamed" && !(*reference && self.references > 1) => {
                 if let Some(path) = &event.path {
-                    self.paths[usize::from(*reference)].insert(PathBuf::from(path), event.step);
+                    let paths = &mut self.paths[usize::from(*reference)];
+                    let step = paths.entry(PathBuf::from(path)).or_default();
+                    // The hook of a plain script tells of the same file without its step.
+                    *step = event.step.or(*step);
                 }
             }
             _ => {}

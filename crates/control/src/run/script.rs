@@ -5,7 +5,7 @@ use squall_model::experiment::{
     Check, Expect, Experiment, LogPattern, Probe, Requirement, Workload,
 };
 use squall_model::id::RuleId;
-use squall_model::plan::{Plan, PlanStep, PlannedRule, resolve};
+use squall_model::plan::{Plan, PlanStep, PlannedRule, aim, resolve};
 use squall_model::policy::Policies;
 use squall_model::timing::Selector;
 use std::collections::BTreeMap;
@@ -182,6 +182,22 @@ impl Script {
         let needs =
             |expect: &Expect| matches!(expect, Expect::SameResult(_) | Expect::Completes(_));
         self.workload.is_some() && self.expect.iter().any(needs)
+    }
+
+    /// What is in vain without training events, in words: a probe of the steady state, or an aim at steps or epochs.
+    pub(super) fn counts_on_training(&self) -> Option<String> {
+        let is_probe =
+            |(_, check): &&(String, Check)| matches!(check.probe, Probe::TrainingEvent(_));
+        let probe = self.steady.iter().find(is_probe);
+        let counts = |rule: &&Rule| {
+            let at = rule.keys.at.as_ref();
+            let every = rule.keys.every.as_ref();
+            at.is_some_and(|at| at.step.is_some() || at.epoch.is_some())
+                || every.is_some_and(|every| every.steps.is_some() || every.epochs.is_some())
+        };
+        let rule = self.rules.iter().find(counts);
+        let probe = probe.map(|(name, _)| format!("{name} asks for them"));
+        probe.or(rule.map(|rule| format!("{} is aimed by them ({})", rule.kind, aim(&rule.keys))))
     }
 
     /// The longest that an expectation allows until things are well again.

@@ -4,6 +4,7 @@ use super::checks::Checks;
 use super::conductor::{Conductor, Halt, Waited};
 use super::method::Play;
 use super::script::Owned;
+use crate::board::Workload;
 use crate::monitor::{Config, Monitor};
 use squall_faults::protocol::{Rule, ToAgent, WorkloadSpec};
 use squall_model::event::Stage;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long the agent may take to start or end a workload.
 const START: Duration = Duration::from_secs(30);
-/// How long the agent may take to tell that rules have ended, once the workload has.
+/// How long the agent may take to tell that the rules it was sent have ended, once the workload has.
 const RULES_END: Duration = Duration::from_secs(4);
 
 /// When it is time to say that something is still waited for.
@@ -214,8 +215,8 @@ impl Conductor<'_> {
             .is_some_and(|owned| owned.training)
         {
             let alive = |it: &mut Self| {
-                let events = it.board.of_workload(|w| w.steps.count + w.epochs.count > 0);
-                events.unwrap_or(false) || it.workload_ended()
+                let trained = it.board.of_workload(Workload::has_trained);
+                trained.unwrap_or(false) || it.workload_ended()
             };
             let warm_up = self.script.warm_up;
             let mut silence = Silence::begin(warm_up);
@@ -228,10 +229,11 @@ impl Conductor<'_> {
             });
             match waited {
                 Waited::Done => {}
-                Waited::Late => self.note(format!(
-                    "no training event came within {} s (`warm-up:`); the run goes on without",
-                    warm_up.as_secs_f64()
-                )),
+                Waited::Late => {
+                    if !self.goes_on_without_training() {
+                        return false;
+                    }
+                }
                 Waited::Halted => return false,
             }
         }
@@ -266,6 +268,23 @@ impl Conductor<'_> {
                 false
             }
         }
+    }
+
+    /// No training event came in time. The run goes on unless a probe or an aim is in vain without.
+    fn goes_on_without_training(&mut self) -> bool {
+        let late = format!(
+            "no training event came within {} s (`warm-up:`)",
+            self.script.warm_up.as_secs_f64()
+        );
+        let Some(what) = self.script.counts_on_training() else {
+            self.note(format!("{late}; the run goes on without"));
+            return true;
+        };
+        self.note(format!(
+            "{late}, and {what}; set a longer `warm-up:`, or let the job tell its steps (`events:`)"
+        ));
+        self.halt(Halt::NotSteady);
+        false
     }
 
     fn not_steady(&mut self) {
@@ -317,11 +336,8 @@ impl Conductor<'_> {
             play.is_done()
         });
         if done == Waited::Done && !play.is_done() {
-            let all: Vec<_> = self.script.rules.iter().map(|rule| rule.id).collect();
-            self.until(RULES_END, |it| {
-                all.iter()
-                    .all(|rule| it.tracker.done_rules().contains(rule))
-            });
+            // What is in the world by then is undone next; what is on its way there lands first.
+            self.until(RULES_END, |it| it.tracker.nothing_is_armed());
         }
     }
 

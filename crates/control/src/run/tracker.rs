@@ -3,6 +3,7 @@
 use super::observer::{LOSS_HISTORY, Live};
 use crate::board::Board;
 use squall_model::event::{Body, Event, RunState};
+use squall_model::hook::TrainingEvent;
 use squall_model::id::{InjectionId, RuleId};
 use squall_model::syntax::Class;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,6 +27,34 @@ impl Life {
     }
 }
 
+/// How far training is: the highest step and epoch, and the number of finished checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Reached {
+    step: u64,
+    epoch: u64,
+    checkpoints: u64,
+}
+
+impl Reached {
+    fn take(&mut self, event: &TrainingEvent) {
+        match event.kind.as_str() {
+            "step-end" => self.step = self.step.max(event.step.unwrap_or(0)),
+            "epoch-end" => self.epoch = self.epoch.max(event.epoch.unwrap_or(0)),
+            "checkpoint-renamed" => self.checkpoints += 1,
+            _ => {}
+        }
+    }
+
+    /// Farther than `then`, in the smallest unit that the job tells of.
+    fn is_past(self, then: Reached) -> bool {
+        match (self.step, self.epoch) {
+            (0, 0) => self.checkpoints > then.checkpoints,
+            (0, epoch) => epoch > then.epoch,
+            (step, _) => step > then.step,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
     rules: BTreeMap<RuleId, Life>,
@@ -35,9 +64,9 @@ pub(super) struct Tracker {
     aims: BTreeMap<RuleId, String>,
     loss: VecDeque<f64>,
     speed: VecDeque<(Instant, u64)>,
-    high_step: u64,
-    /// The highest step when an injection last landed.
-    landed_at: Option<u64>,
+    reached: Reached,
+    /// How far training was when an injection last landed.
+    landed_at: Option<Reached>,
     /// Injections that landed.
     pub(super) landings: u64,
 }
@@ -56,6 +85,11 @@ impl Tracker {
     /// The agent has said that it is armed, and not yet that it has ended.
     pub(super) fn is_armed(&self, rule: RuleId) -> bool {
         self.aims.contains_key(&rule)
+    }
+
+    /// Every rule that was sent has been answered and has ended.
+    pub(super) fn nothing_is_armed(&self) -> bool {
+        self.sent.is_empty() && self.aims.is_empty()
     }
 
     /// Rules that have ended together with all their injections.
@@ -107,17 +141,17 @@ impl Tracker {
             }
             Body::Landed { .. } => {
                 self.landings += 1;
-                self.landed_at = Some(self.high_step);
+                self.landed_at = Some(self.reached);
             }
             Body::WorkloadStarted { .. } => {
-                self.high_step = 0;
+                self.reached = Reached::default();
                 self.loss.clear();
                 self.speed.clear();
             }
-            Body::Training { event, .. } if event.kind == "step-end" => {
-                let step = event.step.unwrap_or(0);
-                if step > self.high_step {
-                    self.high_step = step;
+            Body::Training { event, .. } => {
+                let before = self.reached.step;
+                self.reached.take(event);
+                if self.reached.step > before {
                     self.loss.extend(event.loss);
                     while self.loss.len() > LOSS_HISTORY {
                         self.loss.pop_front();
@@ -128,9 +162,9 @@ impl Tracker {
         }
     }
 
-    /// Training has passed the step it had reached when an injection last landed.
+    /// Training has passed the place it had reached when an injection last landed.
     pub(super) fn has_caught_up(&self) -> bool {
-        self.landed_at.is_none_or(|high| self.high_step > high)
+        self.landed_at.is_none_or(|then| self.reached.is_past(then))
     }
 
     pub(super) fn live(&mut self, board: &Board, state: &RunState, lease_left: Duration) -> Live {
@@ -163,5 +197,40 @@ impl Tracker {
             next: self.aims.values().cloned().collect(),
             outstanding: state.outstanding().count(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reached(events: &[(&str, u64)]) -> Reached {
+        let mut reached = Reached::default();
+        for (kind, n) in events {
+            let number = Some(*n).filter(|n| *n > 0);
+            reached.take(&TrainingEvent {
+                kind: (*kind).into(),
+                step: number.filter(|_| *kind == "step-end"),
+                epoch: number.filter(|_| *kind == "epoch-end"),
+                ..TrainingEvent::default()
+            });
+        }
+        reached
+    }
+
+    #[test]
+    fn training_is_farther_in_the_smallest_unit_that_it_tells_of() {
+        let saved = ("checkpoint-renamed", 0);
+        let past = |then: &[_], now: &[_]| reached(now).is_past(reached(then));
+        assert!(past(&[saved], &[saved, saved]));
+        assert!(!past(&[saved], &[saved]));
+        assert!(past(&[("epoch-end", 3)], &[("epoch-end", 4)]));
+        assert!(!past(&[("epoch-end", 3)], &[("epoch-end", 3), saved]));
+        // A checkpoint alone does not make up for steps that were lost.
+        assert!(!past(
+            &[("step-end", 9)],
+            &[("step-end", 9), saved, ("epoch-end", 1)]
+        ));
+        assert!(past(&[("step-end", 9), saved], &[("step-end", 10)]));
     }
 }

@@ -59,7 +59,7 @@ impl<L: Injectable> Agent<L> {
             ToAgent::StartWorkload(spec) => self.start_workload(spec),
             ToAgent::EndWorkload => self.end_workload("the controller asked for it"),
             ToAgent::Arm(rule) => self.arm(rule),
-            ToAgent::Disarm { rule } => self.disarm(rule),
+            ToAgent::Disarm { rule } => self.disarm(rule, "it was disarmed"),
             ToAgent::Undo { injection } => self.undo_one(&injection, "the controller asked for it"),
             ToAgent::Finish { because } => self.end(&because),
         }

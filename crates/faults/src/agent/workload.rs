@@ -295,6 +295,7 @@ impl<L: Injectable> Agent<L> {
             evidence,
             by_squall,
         });
+        self.workload_over();
     }
 
     /// Nothing of a workload is left to be reported.

@@ -1,7 +1,9 @@
 //! What Squall starts, watches and ends.
 
-use schemars::JsonSchema;
+use crate::load::LOG_EVENTS;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// What Squall starts and owns: it ends with the run, its lease, or the controller's loss.
@@ -83,8 +85,23 @@ pub struct ProxyOption {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LogPattern {
-    /// The kind of event: `step-end`, `epoch-end`, `checkpoint-renamed`, `checkpoint-loaded`, `recovery`, …
+    /// The kind of event.
+    #[schemars(with = "EventKind")]
     pub event: String,
     /// A regular expression. Groups named `step`, `epoch`, `loss`, `lr`, `grad_norm`, `rank`, `restart`, `path`, `digest`, `stage` fill the event's fields.
     pub pattern: String,
+}
+
+/// The words that a log pattern may give as its event, for the schema and the structure pass.
+struct EventKind;
+
+impl JsonSchema for EventKind {
+    fn schema_name() -> Cow<'static, str> {
+        "EventKind".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let kinds: Vec<&str> = LOG_EVENTS.iter().map(|(kind, _)| *kind).collect();
+        json_schema!({"description": "A kind of training event.", "type": "string", "enum": kinds})
+    }
 }

@@ -21,6 +21,21 @@ pub(crate) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
+/// The nearest candidate, or else the only one that begins with the same word: `step-done` was meant as `step-end`.
+pub(crate) fn meant<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str> + Clone,
+) -> Option<&'a str> {
+    let near = nearest(word, candidates.clone());
+    let normal = normal(word);
+    let (first, _) = normal.split_once('-').unwrap_or_default();
+    near.or_else(|| {
+        let alike = |one: &&str| !first.is_empty() && one.split('-').next() == Some(first);
+        let mut alike = candidates.into_iter().filter(alike);
+        alike.next().filter(|_| alike.next().is_none())
+    })
+}
+
 fn normal(word: &str) -> String {
     word.to_lowercase().replace(['_', ' '], "-")
 }
@@ -74,7 +89,7 @@ pub(crate) fn short(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{nearest, one_of, short};
+    use super::{meant, nearest, one_of, short};
 
     #[test]
     fn what_was_meant_is_found_among_slips_and_not_among_other_words() {
@@ -91,6 +106,21 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(nearest(word, faults), meant, "{word}");
+        }
+    }
+
+    #[test]
+    fn the_only_word_that_begins_alike_is_meant_too() {
+        let events = ["step-end", "phase-begin", "phase-end", "log"];
+        for (word, wanted) in [
+            ("step-done", Some("step-end")),
+            ("Step_Done", Some("step-end")),
+            ("phase-xyzw", None),
+            ("step", None),
+            ("-end", None),
+            ("", None),
+        ] {
+            assert_eq!(meant(word, events), wanted, "{word}");
         }
     }
 

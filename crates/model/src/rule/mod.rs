@@ -137,10 +137,7 @@ impl Trigger {
             Aim::Unit { .. } => {
                 self.next_unit = self.aim.first(self.completed());
                 if self.next_unit.is_none() {
-                    return self.finish(
-                        "what it aims at had passed when this step was reached",
-                        true,
-                    );
+                    return self.finish(&self.passed(), true);
                 }
                 Vec::new()
             }
@@ -277,6 +274,15 @@ impl Trigger {
     /// The phase that the file asks for by name. A hook that cannot offer it makes the rule refused.
     pub fn phase(&self) -> Option<&str> {
         self.aim.phase()
+    }
+
+    /// What the end of the job took from it, in words that go on after `the workload ended`. Empty when it has acted.
+    pub fn left_over(&self) -> String {
+        match (self.fired, self.aim.is_single()) {
+            (0, true) => format!(", before its aim ({})", self.aim_text()),
+            (0, false) => format!(", before any of its aims ({}) was taken", self.aim_text()),
+            _ => String::new(),
+        }
     }
 
     /// When it acts, in words for plan and report.

@@ -25,6 +25,33 @@ impl Trigger {
         }
     }
 
+    /// Why no aim is ahead when the method reaches this rule, and what to do about it.
+    pub(super) fn passed(&self) -> String {
+        let (aim, unit) = (self.aim_text(), self.unit_word());
+        let completed = match self.completed() {
+            0 => String::new(),
+            done => format!(": {unit} {done} was completed"),
+        };
+        if self.aim.is_single() {
+            format!(
+                "its aim ({aim}) had passed when the method reached it{completed}; aim later, or set a shorter `baseline:` (3s unless said)"
+            )
+        } else {
+            format!(
+                "none of its aims ({aim}) was left when the method reached it{completed}; let the job train longer, or aim more often"
+            )
+        }
+    }
+
+    fn unit_word(&self) -> &'static str {
+        match self.aim {
+            Aim::Unit {
+                unit: Unit::Epoch, ..
+            } => "epoch",
+            _ => "step",
+        }
+    }
+
     pub(super) fn on_replay(&self) -> bool {
         self.keys.on_replay == Some(true)
     }

@@ -4,6 +4,7 @@ mod course;
 mod fake;
 mod lost;
 mod steady;
+mod training;
 
 use super::*;
 use crate::clock::boot_ns;

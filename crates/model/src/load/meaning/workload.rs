@@ -135,27 +135,6 @@ impl Meaning<'_> {
     }
 
     fn check_log_pattern(&mut self, pattern: &LogPattern, at: At<'_>) {
-        let known = EVENTS.iter().find(|(kind, _)| *kind == pattern.event);
-        if let (None, Some(meant)) = (
-            known,
-            nearest(&pattern.event, EVENTS.iter().map(|(kind, _)| *kind)),
-        ) {
-            self.value(
-                at.key("event"),
-                Problem::new(
-                    "unknown-event",
-                    format!(
-                        "`{}` is not an event that Squall understands",
-                        short(&pattern.event)
-                    ),
-                )
-                .label(format!("did you mean `{meant}`?"))
-                .help(format!(
-                    "it understands {}",
-                    one_of(EVENTS.iter().map(|(kind, _)| *kind))
-                )),
-            );
-        }
         let at = at.key("pattern");
         let Some(regex) = self.pattern(&pattern.pattern, at) else {
             return;
@@ -180,6 +159,7 @@ impl Meaning<'_> {
             );
             return;
         }
+        let known = EVENTS.iter().find(|(kind, _)| *kind == pattern.event);
         if let Some((kind, Some(needed))) =
             known.filter(|(_, needed)| needed.is_some_and(|needed| !groups.contains(&needed)))
         {

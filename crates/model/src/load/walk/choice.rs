@@ -3,7 +3,7 @@
 use super::super::problem::{At, Focus, Problem};
 use super::super::scalar::{Plain, plain};
 use super::super::tree::{Entry, Node, NodeValue};
-use super::super::words::{nearest, one_of, short};
+use super::super::words::{meant, nearest, one_of, short};
 use super::{Rule, Walker};
 use serde_json::{Map, Value};
 
@@ -124,12 +124,15 @@ impl<'a> Walker<'a> {
         if words.contains(&text) {
             return text.into();
         }
-        let key = at.last_key().unwrap_or("value");
-        let problem = Problem::new(
-            "unknown-word",
-            format!("`{}` is not a value of `{key}`", short(text)),
-        );
-        let problem = match nearest(text, words.iter().copied()) {
+        let (code, what) = match (rule.name, at.last_key().unwrap_or("value")) {
+            ("EventKind", _) => (
+                "unknown-event",
+                "an event that Squall understands".to_owned(),
+            ),
+            (_, key) => ("unknown-word", format!("a value of `{key}`")),
+        };
+        let problem = Problem::new(code, format!("`{}` is not {what}", short(text)));
+        let problem = match meant(text, words.iter().copied()) {
             Some(meant) => problem.label(format!("did you mean `{meant}`?")),
             None => problem.label("not known here"),
         };

@@ -171,7 +171,7 @@ fn a_step_reached_late_aims_at_the_next_multiple_that_is_still_ahead() {
         assert_eq!(next, first, "after {done} epochs");
         assert_eq!(trigger.is_done(), first.is_none());
         if first.is_none() {
-            assert!(because(&outcomes[0]).contains("had passed"));
+            assert!(because(&outcomes[0]).contains("was left"));
         }
     }
 }
@@ -401,4 +401,42 @@ fn a_step_inside_the_aimed_epoch_does_not_give_up_its_hold() {
     step.epoch = Some(11);
     step.step = Some(161);
     assert_eq!(fires(&trigger.training(Some(1), &step, 7)).len(), 1);
+}
+
+#[test]
+fn an_aim_that_has_passed_says_which_by_how_much_and_what_to_do() {
+    let passed = |keys: StepKeys, last_epoch, step, epoch| {
+        let mut trigger = Trigger::new(7, RULE, &keys, None, last_epoch).unwrap();
+        trigger.set_high_water(step, epoch);
+        match trigger.start(0).as_slice() {
+            [Outcome::Skip { .. }, Outcome::Done { because }] => because.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let at_step = StepKeys {
+        at: Some(Moment {
+            step: Some(25),
+            ..Moment::default()
+        }),
+        ..StepKeys::default()
+    };
+    assert_eq!(
+        passed(at_step, None, 33, 0),
+        "its aim (after step 25) had passed when the method reached it: step 33 was completed; aim later, or set a shorter `baseline:` (3s unless said)"
+    );
+    assert_eq!(
+        passed(every_epochs(4), Some(8), 0, 5),
+        "none of its aims (after every 4 epochs, not after the last) was left when the method reached it: epoch 5 was completed; let the job train longer, or aim more often"
+    );
+}
+
+#[test]
+fn what_the_end_of_the_job_took_from_an_aim_is_told_only_where_nothing_was_injected() {
+    let mut trigger = trigger(&every_epochs(2), None);
+    assert_eq!(
+        trigger.left_over(),
+        ", before any of its aims (after every 2 epochs, not after the last) was taken"
+    );
+    assert_eq!(fires(&trigger.training(Some(1), &epoch_end(2), 0)).len(), 1);
+    assert_eq!(trigger.left_over(), "");
 }

@@ -235,6 +235,18 @@ pub(super) const CASES: &[Case] = &[
         "reference: true, events: [{event: step-ends, pattern: '(?P<step>\\d+)'}]",
         "reference: true, events: [{event: step-end, pattern: '(?P<step>\\d+)'}]",
     ),
+    case(
+        "unknown-event",
+        "reference: true",
+        "reference: true, events: [{event: step-done, pattern: '(?P<step>\\d+)'}]",
+        "reference: true, events: [{event: step-end, pattern: '(?P<step>\\d+)'}]",
+    ),
+    case(
+        "unknown-event",
+        "reference: true",
+        "reference: true, events: [{event: saved, pattern: '(?P<step>\\d+)'}]",
+        "reference: true, events: [{event: checkpoint-renamed, pattern: '(?P<step>\\d+)'}]",
+    ),
     // Targets
     case(
         "unknown-target",
