@@ -312,14 +312,11 @@ fn stopped(upstream: &str, says: &str, clients: usize) -> anyhow::Result<u64> {
 
 #[test]
 fn a_client_that_stops_reading_stops_its_service() -> anyhow::Result<()> {
-    // 64 KiB, the connection's own state, and the allocator's rounding. A changed stream has its events once more, and the goal of
-    // 64 KiB is not met for it: 111 KiB were measured.
-    for (kind, says, most) in [
-        ("http", format!("{EVENTS}\r\n"), 160 << 10),
-        ("plain", String::new(), 80 << 10),
-    ] {
+    for (kind, says) in [("http", format!("{EVENTS}\r\n")), ("plain", String::new())] {
+        // With the connection's own state and the allocator's rounding.
         let each = stopped(kind, &says, 60)?;
-        ensure!(each <= most, "{kind}: {each} B for each stopped stream");
+        println!("{kind}: {each} B for each stopped stream");
+        ensure!(each <= 64 << 10, "{kind}: {each} B for each stopped stream");
     }
     Ok(())
 }
@@ -334,7 +331,7 @@ fn clients_whose_heads_never_end_are_held_within_bounds() -> anyhow::Result<()> 
     for _ in 0..clients {
         let mut client = TcpStream::connect(&listen)?;
         client.set_read_timeout(Some(LIMIT))?;
-        let head = format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(60_000));
+        let head = format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(50_000));
         client.write_all(head.as_bytes())?;
         all.push(client);
     }
@@ -346,7 +343,7 @@ fn clients_whose_heads_never_end_are_held_within_bounds() -> anyhow::Result<()> 
     }
     let each = poll(LIMIT, || {
         let each = memory(&live, "VmRSS")?.saturating_sub(before) * 1024 / clients;
-        ensure!(each >= 50_000, "{each} B for each: not all is read yet");
+        ensure!(each >= 42_000, "{each} B for each: not all is read yet");
         Ok(Some(each))
     })?;
     ensure!(each <= 96 << 10, "{each} B for each");

@@ -49,6 +49,11 @@ impl Splitter {
         }
     }
 
+    /// How much is kept of an event that has no end yet, in bytes.
+    pub fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// What has no end yet.
     pub fn rest(&mut self) -> Vec<u8> {
         (self.looked, self.line) = (0, 0);

@@ -69,7 +69,7 @@ impl JsonSchema for FaultConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum StreamFault {
-    /// Bytes arrive later, in order. At most 64 KiB are on their way at once, so a long delay also limits the rate.
+    /// Bytes arrive later, in order. At most 52 KiB are on their way at once, so a long delay also limits the rate.
     #[serde(rename_all = "kebab-case")]
     StreamLatency {
         /// By how much.

@@ -1,10 +1,11 @@
 //! The head of a message: its first line and its fields.
 
 use super::body::Body;
+use crate::stream::HELD_MAX;
 use std::ops::Range;
 
-/// What a head must be shorter than, in bytes.
-pub(crate) const HEAD_MAX: usize = 64 * 1024;
+/// What a head must be shorter than, in bytes: no more of it is held.
+pub(crate) const HEAD_MAX: usize = HELD_MAX;
 /// The most fields of a head.
 const FIELDS_MAX: usize = 256;
 

@@ -2,14 +2,15 @@
 //!
 //! Invariant: bytes that a socket does not take are kept, in order, and counted, so that nobody reads more than fits.
 
+use super::outbox::{OFFERED, Outbox};
 use crate::proxy::Proxy;
 use crate::record::{What, unix_ns};
 use crate::watch::Eye;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown};
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
 use squall_model::exchange::{Ended, Exchange};
-use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -35,7 +36,7 @@ pub(crate) struct End {
     socket: Option<OwnedFd>,
     /// Whether the socket takes bytes (the service's: after the connection is made).
     is_open: bool,
-    out: VecDeque<u8>,
+    out: Outbox,
     /// The peer sends no more.
     pub(crate) has_ended: bool,
     /// We send no more once all is out.
@@ -75,7 +76,7 @@ impl End {
 
     /// Takes what was sent where there is no socket.
     pub(crate) fn drain(&mut self) -> Vec<u8> {
-        self.out.drain(..).collect()
+        self.out.drain()
     }
 
     /// Bytes that the socket has not taken yet.
@@ -101,15 +102,20 @@ impl End {
         } else {
             0
         };
-        self.out.extend(&bytes[sent..]);
+        self.out.push(&bytes[sent..]);
     }
 
+    /// Gives the socket these bytes; how many it took.
     fn write(&mut self, bytes: &[u8]) -> usize {
+        self.hand(|socket| rustix::net::send(socket, bytes, SendFlags::NOSIGNAL))
+    }
+
+    fn hand(&mut self, send: impl Fn(&OwnedFd) -> Result<usize, Errno>) -> usize {
         let Some(socket) = self.socket.as_ref().filter(|_| self.is_open) else {
             return 0;
         };
         loop {
-            match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+            match send(socket) {
                 Ok(sent) => return sent,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return 0,
@@ -124,17 +130,18 @@ impl End {
     /// Sends what was kept.
     pub(crate) fn flush(&mut self) {
         while !self.out.is_empty() && self.broken.is_none() {
-            let front = std::mem::take(&mut self.out);
-            let sent = self.write(front.as_slices().0);
-            self.out = front;
+            let out = std::mem::take(&mut self.out);
+            let mut slices = [IoSlice::new(&[]); OFFERED];
+            let count = out.offer(&mut slices);
+            let sent = self.hand(|socket| {
+                let mut nothing = SendAncillaryBuffer::default();
+                rustix::net::sendmsg(socket, &slices[..count], &mut nothing, SendFlags::NOSIGNAL)
+            });
+            self.out = out;
             if sent == 0 {
                 break;
             }
-            self.out.drain(..sent);
-        }
-        if self.out.is_empty() && self.out.capacity() > 0 {
-            // Nine thousand idle streams keep no buffers.
-            self.out = VecDeque::new();
+            self.out.took(sent);
         }
         self.shut();
     }

@@ -5,6 +5,7 @@ pub(crate) use session::Session;
 
 mod connection;
 mod ends;
+mod outbox;
 mod resolve;
 mod session;
 mod timer;

@@ -15,5 +15,6 @@ pub type Nanos = u64;
 /// A time that never comes.
 pub const NEVER: Nanos = Nanos::MAX;
 
-/// The most bytes that a pipe holds back, in bytes; what does not fit waits in the sender's socket.
-pub const HELD_MAX: usize = 64 * 1024;
+/// The most bytes that a direction of a connection holds back, in bytes; what does not fit waits in the sender's socket.
+/// With the connection's own state, and blocks that are not full, that is less than 64 KiB.
+pub const HELD_MAX: usize = 52 * 1024;

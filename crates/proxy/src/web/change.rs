@@ -88,6 +88,12 @@ impl Events {
         }
     }
 
+    /// How much is kept of an event that is not whole, and of one that comes late, in bytes.
+    pub(super) fn held(&self) -> usize {
+        let late = self.late.as_ref().map_or(0, |(bytes, ..)| bytes.len());
+        self.splitter.held() + late
+    }
+
     /// Whether nothing more passes, so that the service need not be read.
     pub(super) fn is_over(&self) -> bool {
         self.over

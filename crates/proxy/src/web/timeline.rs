@@ -15,6 +15,9 @@ enum Out {
     Cut(Cut),
 }
 
+/// What it costs to keep something, beside its bytes.
+pub(super) const KEPT: usize = 64;
+
 /// What waits for its time.
 #[derive(Debug, Default)]
 pub(super) struct Timeline {
@@ -25,6 +28,7 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
+    /// How much memory what waits takes, in bytes.
     pub(super) fn held(&self) -> usize {
         self.held
     }
@@ -59,7 +63,7 @@ impl Timeline {
             return;
         }
         if let Out::Bytes(bytes) = &out {
-            self.held += bytes.len();
+            self.held += bytes.len() + KEPT;
         }
         self.queue.push_back((due, out));
     }
@@ -87,7 +91,7 @@ impl Timeline {
                 return;
             };
             if let Out::Bytes(bytes) = &out {
-                self.held -= bytes.len();
+                self.held -= bytes.len() + KEPT;
             }
             act(out, ends);
         }

@@ -6,10 +6,10 @@ mod answering;
 mod asking;
 mod body;
 
-use super::change::Change;
+use super::change::{Change, Events};
 use super::matching::Key;
 use super::rule::{Framing, WebFault, WebRule};
-use super::timeline::{Timeline, Writer};
+use super::timeline::{KEPT, Timeline, Writer};
 use crate::http::{Body, Head};
 use crate::record::What;
 use crate::relay::{Ends, Session, Side};
@@ -20,8 +20,14 @@ use std::sync::Arc;
 /// The longest request body that decides whether a rule fits, in bytes.
 const MATCHED_MAX: usize = 1024 * 1024;
 
+/// What a stream that is changed holds back at most, in bytes. What it grows by comes on top.
+const CHANGED_MAX: usize = 40 * 1024;
+/// As much of it is taken at once, in bytes.
+const PORTION: usize = 8 * 1024;
 /// The length of a chunk of one byte.
 const BYTE_CHUNK: usize = b"1\r\nx\r\n".len();
+/// A client that asks for nothing more keeps no more room than this, in bytes.
+const INBOX_KEPT: usize = 1024;
 /// The most pieces of a slow head.
 const PIECES_MAX: usize = 1024;
 
@@ -123,29 +129,33 @@ impl Web {
         matches!(&self.answering, Answering::Body { change: Change::Events(events), .. } if events.lives_on())
     }
 
-    /// How many bytes one byte of the answer can become.
-    fn growth(&self) -> usize {
+    /// The stream that is changed, if the answer is one.
+    fn changing(&self) -> Option<&Events> {
+        match &self.answering {
+            Answering::Body {
+                change: Change::Events(events),
+                ..
+            } => Some(events),
+            _ => None,
+        }
+    }
+
+    /// How much of a changed stream it takes now. An event that is not whole may take all the room there is: it can only
+    /// leave when more of it comes.
+    fn room_of(&self, events: &Events, waiting: usize) -> usize {
+        let out = self.timeline.held() + waiting;
+        let left = CHANGED_MAX.saturating_sub(out + events.held());
+        let left = if out == 0 { left.max(PORTION) } else { left };
         let bytewise = |rule: &Arc<WebRule>| {
             let how = Framing::Bytewise;
             rule.fault == WebFault::LlmFraming { how }
         };
-        match self.exchange.rules.iter().any(bytewise) {
-            // A byte is a chunk of its own.
-            true => BYTE_CHUNK,
-            // What is changed may become longer.
-            false
-                if matches!(
-                    &self.answering,
-                    Answering::Body {
-                        change: Change::Events(_),
-                        ..
-                    }
-                ) =>
-            {
-                2
-            }
-            false => 1,
-        }
+        // A byte may be a chunk of its own, and what is changed may become longer.
+        let growth = match self.exchange.rules.iter().any(bytewise) {
+            true => BYTE_CHUNK + KEPT,
+            false => 2,
+        };
+        left.min(PORTION * 2) / growth
     }
 }
 
@@ -161,6 +171,9 @@ impl Session for Web {
             Side::Client => {
                 self.inbox.extend_from_slice(bytes);
                 self.ask(now, ends);
+                if self.inbox.is_empty() && self.inbox.capacity() > INBOX_KEPT {
+                    self.inbox = Vec::new();
+                }
             }
         }
     }
@@ -256,12 +269,11 @@ impl Session for Web {
     fn room(&self, side: Side, waiting: usize) -> usize {
         let held = match side {
             Side::Client => self.inbox.len(),
-            Side::Server => self.timeline.held(),
+            Side::Server => match self.changing() {
+                Some(events) => return self.room_of(events, waiting),
+                None => self.timeline.held(),
+            },
         };
-        let left = HELD_MAX.saturating_sub(held).saturating_sub(waiting);
-        match side {
-            Side::Client => left,
-            Side::Server => left / self.growth(),
-        }
+        HELD_MAX.saturating_sub(held).saturating_sub(waiting)
     }
 }
