@@ -151,7 +151,7 @@ fn rolled_back(findings: &Findings<'_>) -> Figure {
     } else if once {
         "each injection acted once, so there was nothing to undo".into()
     } else if checks == 0 {
-        "each was to be proved gone".into()
+        "how many are not proved gone".into()
     } else {
         format!(
             "how many are not proved gone, by {}",
