@@ -114,8 +114,9 @@ pub(crate) struct Undo {
     /// Also what carries Squall's name and has no journal at all
     #[arg(long, group = "what")]
     pub(crate) sweep: bool,
-    /// With --sweep: also take back what cannot be attributed to a run
-    #[arg(long, requires = "sweep")]
+    /// With --sweep: also take back what cannot be attributed to a run. With RUN: also where it was made on a machine that is gone,
+    /// or when nobody can tell who holds it; never a live one
+    #[arg(long, conflicts_with = "all")]
     pub(crate) force: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]

@@ -155,6 +155,7 @@ impl Journal {
                 .map_err(io_error("read the boot id for", &path))?,
             boot_ns: crate::sys::clock::boot_ns(),
             squall: env!("CARGO_PKG_VERSION").to_owned(),
+            origin: Some(crate::origin::Origin::here()),
         };
         let file = File::options()
             .read(true)

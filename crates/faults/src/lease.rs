@@ -3,6 +3,7 @@
 //! One file, written in place and never synced: after a crash of the machine every lease is over anyway, because the boot id has changed.
 //! Its size is fixed and its blocks are there from the start, so a full disk cannot stop a renewal; a checksum tells a reader that it met a writer half-way.
 
+use crate::origin::Origin;
 use crate::sys::{clock, process};
 use serde::{Deserialize, Serialize};
 use squall_model::id::RunId;
@@ -37,6 +38,9 @@ pub struct Lease {
     pub agent: Option<ProcessIdentity>,
     /// Renews the lease; holds no lock.
     pub controller: Option<ProcessIdentity>,
+    /// Where it was made. Leases of the first releases do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// What a lease means now.
@@ -66,6 +70,7 @@ impl Lease {
             guard: None,
             agent: None,
             controller: None,
+            origin: Some(Origin::here()),
         };
         lease.renew(term);
         Ok(lease)
@@ -92,9 +97,22 @@ impl Lease {
         }
     }
 
-    /// What it means now.
+    /// What it means now. Of another machine's lease that is not known here: its clock and its boot are others.
     pub fn standing(&self) -> io::Result<Standing> {
-        Ok(self.judge(clock::boot_ns(), &process::boot_id()?))
+        let boot_id = process::boot_id()?;
+        if let Some(there) = self.other_machine(&boot_id) {
+            let text = format!("it is a lease of the machine `{there}`");
+            return Err(io::Error::other(text));
+        }
+        Ok(self.judge(clock::boot_ns(), &boot_id))
+    }
+
+    /// The name of the machine that made it, when that is another one.
+    pub(crate) fn other_machine(&self, boot_here: &str) -> Option<String> {
+        let origin = self.origin.as_ref()?;
+        origin
+            .is_other_machine(&self.boot_id, &Origin::here(), boot_here)
+            .then(|| origin.hostname.clone())
     }
 }
 
@@ -218,6 +236,7 @@ mod tests {
             guard: process.clone(),
             agent: process.clone(),
             controller: process,
+            origin: Some(Origin::here()),
         }
     }
 
@@ -274,7 +293,7 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!((lease.version, lease.deadline_boot_ns), (1, 10_000_000_000));
-        assert_eq!(lease.agent.unwrap().pid, 42);
+        assert_eq!((lease.agent.unwrap().pid, lease.origin), (42, None));
     }
 
     #[test]

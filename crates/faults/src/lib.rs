@@ -15,6 +15,7 @@ pub mod journal;
 pub mod kind;
 pub mod lease;
 pub mod network;
+pub mod origin;
 pub mod packet;
 pub mod protocol;
 pub mod proxy;

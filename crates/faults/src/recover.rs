@@ -12,6 +12,7 @@ use crate::journal::record::Writer;
 use crate::journal::state::Tracked;
 use crate::journal::{self, Journal, JournalError};
 use crate::lease::{self, LeaseError, STOPPED_AFTER, Standing};
+use crate::origin::{Elsewhere, Origin};
 use crate::state_dir::run_dirs;
 use crate::sys::process::{self, Process};
 use crate::undo::perform::{Outcome, undo_all};
@@ -40,8 +41,11 @@ pub enum RecoverError {
     /// It belongs to another user.
     #[error("could not undo {}, because it belongs to user {owner}, and this squall runs as user {own}; run `squall undo` as that user", path.display())]
     Foreign { path: PathBuf, owner: u32, own: u32 },
+    /// It was made where its processes are not those of here.
+    #[error("could not undo run {run}, because {elsewhere}; type {}: squall undo {run}   (when that is gone for good, type here: squall undo {run} --force)", elsewhere.place())]
+    Elsewhere { run: RunId, elsewhere: Elsewhere },
     /// The lock is held, and nobody can tell by whom.
-    #[error("could not undo {}, because its lock is held and {because}; `squall undo --force` ends whoever holds it", path.display())]
+    #[error("could not undo {}, because its lock is held and {because}; `squall undo RUN --force` ends whoever holds it", path.display())]
     HeldByUnknown { path: PathBuf, because: String },
     /// A stopped holder could not be ended.
     #[error(
@@ -94,6 +98,8 @@ pub struct Outstanding {
     pub standing: Option<Standing>,
     /// Newest first.
     pub injections: Vec<Tracked>,
+    /// Why it is to be undone elsewhere.
+    pub elsewhere: Option<Elsewhere>,
     /// Why the journal could not be read.
     pub problem: Option<String>,
 }
@@ -117,9 +123,12 @@ pub fn outstanding(state: &Path) -> io::Result<Vec<Outstanding>> {
         if !path.exists() || settled::is(&run_dir) {
             continue;
         }
-        let (injections, problem) = match journal::read_all(&path) {
-            Ok(log) => (log.state.outstanding().cloned().collect(), None),
-            Err(error) => (Vec::new(), Some(error.to_string())),
+        let (injections, problem, elsewhere) = match journal::read_all(&path) {
+            Ok(log) => {
+                let open: Vec<Tracked> = log.state.outstanding().cloned().collect();
+                (open, None, elsewhere_of(&log)?)
+            }
+            Err(error) => (Vec::new(), Some(error.to_string()), None),
         };
         if !injections.is_empty() || problem.is_some() {
             found.push(Outstanding {
@@ -131,6 +140,7 @@ pub fn outstanding(state: &Path) -> io::Result<Vec<Outstanding>> {
                     .and_then(|one| one.standing().ok()),
                 run_dir,
                 injections,
+                elsewhere,
                 problem,
             });
         }
@@ -153,9 +163,54 @@ pub fn recover_all(
     Ok(results)
 }
 
-/// Undoes what is outstanding of one run. `force` also ends holders that no readable lease names; it never overrides a live lease.
+fn elsewhere_of(log: &journal::Log) -> io::Result<Option<Elsewhere>> {
+    let Some(origin) = &log.header.origin else {
+        return Ok(None);
+    };
+    let (boot, here) = (&log.header.boot_id, Origin::here());
+    Ok(origin.elsewhere(boot, &here, &process::boot_id()?, log.state.outstanding()))
+}
+
+/// Whether a run was made on another machine, by its lease: then nothing of it is ours to touch, its record neither.
+pub fn is_of_another_machine(run_dir: &Path) -> bool {
+    let lease = lease::read(run_dir).ok().flatten();
+    let here = process::boot_id();
+    lease.is_some_and(|lease| here.is_ok_and(|here| lease.other_machine(&here).is_some()))
+}
+
+/// Leaves a run alone that is to be undone elsewhere: refused by name, or, with nothing outstanding, as done.
+fn leave_alone(run_dir: &Path) -> Result<Option<Recovered>, RecoverError> {
+    // One that cannot be read is told by whoever takes it.
+    let Ok(log) = journal::read_all(&run_dir.join(journal::FILE_NAME)) else {
+        return Ok(None);
+    };
+    let run = log.header.run.clone();
+    let elsewhere = elsewhere_of(&log).map_err(|source| RecoverError::Io {
+        action: "tell the boot of",
+        path: run_dir.to_owned(),
+        source,
+    })?;
+    let Some(elsewhere) = elsewhere else {
+        return Ok(None);
+    };
+    if log.state.outstanding().next().is_some() {
+        return Err(RecoverError::Elsewhere { run, elsewhere });
+    }
+    Ok(Some(Recovered {
+        run,
+        run_dir: run_dir.to_owned(),
+        outcomes: Vec::new(),
+        ended: Vec::new(),
+    }))
+}
+
+/// Undoes what is outstanding of one run. `force` also ends holders that no readable lease names, and undoes here what was made
+/// elsewhere; it never overrides a live lease.
 pub fn recover_run(run_dir: &Path, force: bool) -> Result<Recovered, RecoverError> {
     check_owner(run_dir)?;
+    if !force && let Some(left) = leave_alone(run_dir)? {
+        return Ok(left);
+    }
     let mut ended = Vec::new();
     let journal = match take_within(run_dir, BLINK) {
         Err(JournalError::Busy { .. }) => {

@@ -47,7 +47,14 @@ fn people(found: &Status, columns: Option<usize>) -> String {
         let mark = style(Paint::Error, "✗ outstanding", Stream::Out);
         add(format!("{mark} run {}: {}", one.run, lease(one)));
         list(one).into_iter().for_each(&mut add);
-        add(format!("    undo it: squall undo {}", one.run));
+        match &one.elsewhere {
+            None => add(format!("    undo it: squall undo {}", one.run)),
+            Some(elsewhere) => {
+                add(format!("    {elsewhere}"));
+                let place = elsewhere.place();
+                add(format!("    undo it {place}: squall undo {}", one.run));
+            }
+        }
     }
     for run in &found.cut_off {
         add(format!(
@@ -105,7 +112,7 @@ fn one_run(one: &Outstanding) -> serde_json::Value {
         _ => None,
     };
     serde_json::json!({
-        "run": one.run, "dir": one.run_dir, "held": one.held, "lease_left_s": left, "problem": one.problem,
+        "run": one.run, "dir": one.run_dir, "held": one.held, "lease_left_s": left, "problem": one.problem, "elsewhere": one.elsewhere.as_ref().map(ToString::to_string),
         "injections": one.injections.iter().map(|injection| serde_json::json!({
             "injection": injection.id, "kind": injection.about.kind, "target": injection.about.target, "state": format!("{:?}", injection.phase).to_lowercase(),
         })).collect::<Vec<_>>(),
@@ -145,6 +152,7 @@ mod tests {
                 stuck: None,
                 last_intent: 1,
             }],
+            elsewhere: None,
             problem: None,
         };
         assert_eq!(one_run(&one)["injections"][0]["target"], about.target);

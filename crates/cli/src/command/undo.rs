@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &Undo) -> Outcome {
     let results = match &arguments.run {
         Some(wanted) => {
             let dir = runs::find(wanted)?.dir;
-            let result = recover_run(&dir, false);
+            let result = recover_run(&dir, arguments.force);
             vec![(dir, result)]
         }
         None => recover_all(&state, false).map_err(|error| unreadable(&state, &error))?,
@@ -52,15 +52,19 @@ fn unreadable(state: &Path, error: &io::Error) -> Failure {
     )
 }
 
-/// Stuck changes are 40. A live run that was named is a refusal; among all runs it is simply left alone.
+/// Stuck changes are 40. A run that was named and is live, or to be undone elsewhere, is a refusal; among all runs it is left alone.
 fn exit(results: &Results, found: &[Found], one: bool) -> Exit {
     let mut exit = Exit::Held;
     for (_, result) in results {
         exit = exit.outranking(match result {
             Ok(recovered) if recovered.stuck().next().is_none() => Exit::Held,
             Ok(_) => Exit::NotRolledBack,
-            Err(RecoverError::Live { .. }) if one => Exit::Refused,
-            Err(RecoverError::Live { .. } | RecoverError::Foreign { .. }) => Exit::Held,
+            Err(RecoverError::Live { .. } | RecoverError::Elsewhere { .. }) if one => Exit::Refused,
+            Err(
+                RecoverError::Live { .. }
+                | RecoverError::Elsewhere { .. }
+                | RecoverError::Foreign { .. },
+            ) => Exit::Held,
             Err(_) => Exit::NotRolledBack,
         });
     }
@@ -105,6 +109,9 @@ fn people(results: &Results, found: &[Found], one: bool) {
             }
             Err(RecoverError::Live { .. }) if !one => {
                 println!("  {} is live and was left alone", dir.display())
+            }
+            Err(error @ RecoverError::Elsewhere { .. }) if !one => {
+                println!("  left alone: {error}")
             }
             Err(error) => eprintln!("{} {error}", style(Paint::Error, "error:", Stream::Error)),
         }
@@ -156,4 +163,30 @@ fn machine(results: &Results, found: &[Found], exit: Exit) -> Result<(), Failure
     json(
         &serde_json::json!({"version": "squall.undo/1", "exit": exit.code(), "runs": runs, "swept": swept}),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use squall_faults::origin::Elsewhere;
+    use squall_model::id::RunId;
+
+    #[test]
+    fn a_run_of_another_machine_is_refused_where_it_was_named_and_left_alone_among_all() {
+        let error = RecoverError::Elsewhere {
+            run: RunId("r1".into()),
+            elsewhere: Elsewhere::Machine {
+                there: "node-a".into(),
+                here: "node-b".into(),
+            },
+        };
+        assert_eq!(
+            error.to_string(),
+            "could not undo run r1, because it was made on the machine `node-a`, and this is `node-b`; type on `node-a`: \
+             squall undo r1   (when that is gone for good, type here: squall undo r1 --force)"
+        );
+        let results = vec![(PathBuf::from("runs/r1"), Err(error))];
+        assert_eq!(exit(&results, &[], true), Exit::Refused);
+        assert_eq!(exit(&results, &[], false), Exit::Held);
+    }
 }

@@ -202,8 +202,10 @@ pub fn close_earlier(state_dir: &Path) -> Vec<String> {
         .iter()
         .filter(|run| run.is_cut_off() && run.problem.is_none())
     {
-        // Its guard may still be at work though its controller is gone.
-        if squall_faults::journal::is_held(&run.dir).unwrap_or(false) {
+        // Its guard may still be at work though its controller is gone. Of another machine's run, locks here tell nothing.
+        if squall_faults::journal::is_held(&run.dir).unwrap_or(false)
+            || squall_faults::recover::is_of_another_machine(&run.dir)
+        {
             continue;
         }
         let closed = match journal_entries(&run.dir) {

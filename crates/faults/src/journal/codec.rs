@@ -5,6 +5,7 @@
 
 use super::JournalError;
 use super::record::Record;
+use crate::origin::Origin;
 use serde::{Deserialize, Serialize};
 use squall_model::id::RunId;
 use squall_model::seed::hash64;
@@ -31,6 +32,9 @@ pub struct Header {
     pub boot_ns: u64,
     /// The Squall that made it.
     pub squall: String,
+    /// Where it was made. Journals of the first releases do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// A decoded journal.

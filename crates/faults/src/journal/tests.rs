@@ -204,6 +204,7 @@ fn a_stale_record_behind_a_torn_one_is_not_taken_for_its_successor() {
         boot_id: "b".into(),
         boot_ns: 0,
         squall: "0".into(),
+        origin: None,
     };
     let mut bytes = codec::encode_header(&header);
     let record = |seq, entry| Record {

@@ -108,8 +108,38 @@ fn named(pid: u32, stat: Stat) -> io::Result<ProcessIdentity> {
 }
 
 fn pid_namespace(pid: u32) -> u64 {
+    namespace_at(&format!("/proc/{pid}/ns/pid"))
+}
+
+/// The pid namespace of this process; 0 when it cannot be read.
+pub fn own_pid_namespace() -> u64 {
+    namespace_at("/proc/self/ns/pid")
+}
+
+fn namespace_at(path: &str) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(format!("/proc/{pid}/ns/pid")).map_or(0, |meta| meta.ino())
+    std::fs::metadata(path).map_or(0, |meta| meta.ino())
+}
+
+/// What `/proc` says of exactly this process; `None` when it is gone, dead, of another boot or pid namespace, or its pid was reused.
+pub fn lookup(identity: &ProcessIdentity) -> io::Result<Option<Stat>> {
+    if identity.boot_id != boot_id()? {
+        return Ok(None);
+    }
+    let Some(stat) = living(identity)? else {
+        return Ok(None);
+    };
+    // Where one of the two could not be read, the start time alone must do.
+    let now = pid_namespace(identity.pid);
+    let same = identity.pid_ns == 0 || now == 0 || identity.pid_ns == now;
+    Ok(same.then_some(stat))
+}
+
+fn living(identity: &ProcessIdentity) -> io::Result<Option<Stat>> {
+    Ok(
+        stat(identity.pid)?
+            .filter(|stat| stat.start_time == identity.start_time && !stat.is_dead()),
+    )
 }
 
 /// The command line, blanks between the words, shortened for people.
@@ -196,7 +226,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Opens exactly this process; `None` when it is gone, dead, of another boot, or its pid was reused.
+    /// Opens exactly this process; `None` when it is gone, dead, of another boot or pid namespace, or its pid was reused.
     pub fn open(identity: &ProcessIdentity) -> io::Result<Option<Process>> {
         if identity.boot_id != boot_id()? {
             return Ok(None);
@@ -214,7 +244,7 @@ impl Process {
             identity: identity.clone(),
         };
         // Read after the pidfd was opened: a pid that is reused between the two is noticed here.
-        Ok(process.stat()?.map(|_| process))
+        Ok(lookup(identity)?.map(|_| process))
     }
 
     /// Opens whatever runs under this pid now.
@@ -232,8 +262,7 @@ impl Process {
 
     /// What `/proc` says of this very process; `None` when it is gone or dead.
     pub fn stat(&self) -> io::Result<Option<Stat>> {
-        Ok(stat(self.identity.pid)?
-            .filter(|stat| stat.start_time == self.identity.start_time && !stat.is_dead()))
+        living(&self.identity)
     }
 
     /// Sends a signal. `Ok(false)`: it is gone.
@@ -320,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reused_pid_another_boot_and_a_dead_process_are_not_opened() {
+    fn a_reused_pid_another_boot_or_namespace_and_a_dead_process_are_not_opened() {
         let mut child = std::process::Command::new("sleep")
             .arg("60")
             .spawn()
@@ -337,6 +366,17 @@ mod tests {
             ..identity.clone()
         };
         assert!(Process::open(&rebooted).unwrap().is_none());
+        let elsewhere = ProcessIdentity {
+            pid_ns: identity.pid_ns + 1,
+            ..identity.clone()
+        };
+        assert!(Process::open(&elsewhere).unwrap().is_none());
+        assert_eq!(lookup(&elsewhere).unwrap(), None);
+        let unread = ProcessIdentity {
+            pid_ns: 0,
+            ..identity.clone()
+        };
+        assert!(Process::open(&unread).unwrap().is_some());
         let open = Process::open(&identity).unwrap().unwrap();
         assert!(!open.wait_dead(Duration::ZERO).unwrap());
         child.kill().unwrap();

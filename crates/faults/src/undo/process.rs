@@ -1,7 +1,8 @@
 //! Undos that act on one process, by identity: a reused pid is never signalled.
 
 use super::{UndoError, seen};
-use crate::sys::process::{self, Process};
+use crate::sys::process::Process;
+pub(crate) use crate::sys::process::lookup;
 use rustix::process::Signal;
 use squall_model::event::{Observation, Presence};
 use squall_model::process::ProcessIdentity;
@@ -140,13 +141,4 @@ pub(super) fn runs(identity: &ProcessIdentity, what: &str) -> Observation {
             format!("{what} is in state {} in /proc/{pid}/stat", stat.state),
         ),
     }
-}
-
-/// The living process of this identity, read from `/proc` alone.
-pub(crate) fn lookup(identity: &ProcessIdentity) -> std::io::Result<Option<process::Stat>> {
-    if identity.boot_id != process::boot_id()? {
-        return Ok(None);
-    }
-    Ok(process::stat(identity.pid)?
-        .filter(|stat| stat.start_time == identity.start_time && !stat.is_dead()))
 }

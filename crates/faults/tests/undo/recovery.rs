@@ -4,10 +4,14 @@ use crate::common::{Abandoned, Fixture, Sleeper};
 use squall_faults::fault::{Fault, Target};
 use squall_faults::file_damage::{Damage, FileDamage};
 use squall_faults::journal;
+use squall_faults::journal::codec::{self, Header};
 use squall_faults::journal::record::Entry;
 use squall_faults::journal::state::Phase;
+use squall_faults::lease::LeaseFile;
 use squall_faults::process_pause::ProcessPause;
-use squall_faults::recover::{RecoverError, outstanding, recover_all, recover_run};
+use squall_faults::recover::{
+    RecoverError, is_of_another_machine, outstanding, recover_all, recover_run,
+};
 use squall_faults::sys::process;
 use squall_faults::undo::Undo;
 use squall_faults::undo::perform::{take_back, undo_injection};
@@ -247,6 +251,11 @@ fn after_another_boot_files_are_restored_and_no_process_is_signalled() {
     fixture.record_pause(1, &old);
     let (state, run_dir) = (fixture.state.clone(), fixture.run_dir());
     fixture.abandon();
+    // This machine's, in another pid namespace of the boot before: nothing of it is left elsewhere.
+    remade(&run_dir, |header| {
+        header.boot_id = "the boot before".into();
+        another_pid_namespace(header);
+    });
     let recovered = recover_run(&run_dir, false).unwrap();
     assert_eq!(
         (recovered.outcomes.len(), recovered.stuck().count()),
@@ -396,4 +405,106 @@ fn a_manifest_of_the_guards_cgroup_that_cannot_be_used_does_not_fail_the_undo() 
     std::fs::write(&manifest, "").unwrap();
     recover_run(&run.run_dir, false).unwrap();
     assert!(!manifest.exists());
+}
+
+/// The same journal, as made elsewhere.
+fn remade(run_dir: &Path, change: impl FnOnce(&mut Header)) {
+    let path = run_dir.join("journal");
+    let log = journal::read_all(&path).unwrap();
+    let mut header = log.header.clone();
+    change(&mut header);
+    let mut bytes = codec::encode_header(&header);
+    let mut chain = codec::first_chain(&header);
+    for record in &log.records {
+        let (frame, next) = codec::encode(record, chain).unwrap();
+        bytes.extend(frame);
+        chain = next;
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn another_machine(header: &mut Header) {
+    header.boot_id = "the boot of another machine".into();
+    let origin = header.origin.as_mut().unwrap();
+    (origin.machine, origin.hostname) = ("4711".into(), "node-a".into());
+}
+
+fn another_pid_namespace(header: &mut Header) {
+    let origin = header.origin.as_mut().unwrap();
+    (origin.pid_ns, origin.hostname) = (origin.pid_ns + 1, "trainer-container".into());
+}
+
+#[test]
+fn a_run_of_another_machine_or_pid_namespace_is_refused_by_name_and_left_as_it_is() {
+    type Change = fn(&mut Header);
+    let cases: [(&str, Change, &str); 2] = [
+        ("machine", another_machine, "node-a"),
+        ("pid-ns", another_pid_namespace, "trainer-container"),
+    ];
+    for (name, change, there) in cases {
+        let run = Abandoned::new(name);
+        remade(&run.run_dir, change);
+        let bytes = || std::fs::read(run.run_dir.join("journal")).unwrap();
+        let before = bytes();
+        let error = recover_run(&run.run_dir, false).unwrap_err();
+        assert!(matches!(error, RecoverError::Elsewhere { .. }), "{error}");
+        let id = &squall_faults::recover::run_of(&run.run_dir).0;
+        let text = error.to_string();
+        assert!(
+            text.contains(there) && text.contains(&format!("squall undo {id}")),
+            "{text}"
+        );
+        assert!(recover_all(&run.state, false).unwrap()[0].1.is_err());
+        assert!(run.is_paused() && bytes() == before, "{name}");
+        assert!(!run.run_dir.join("journal.settled").exists());
+        let listed = outstanding(&run.state).unwrap();
+        assert_eq!(listed[0].injections.len(), 1);
+        assert!(listed[0].elsewhere.is_some(), "{name}");
+        // Who says that the other place is gone for good may undo here what is left: the processes there are not among it.
+        let recovered = recover_run(&run.run_dir, true).unwrap();
+        assert_eq!(
+            (recovered.outcomes.len(), recovered.stuck().count()),
+            (1, 0)
+        );
+    }
+}
+
+#[test]
+fn a_lease_of_another_machine_is_not_over_for_that_its_boot_is_another() {
+    let run = Abandoned::new("lease-elsewhere");
+    run.lease(&run.sleeper.identity, 5.0);
+    let mut lease = squall_faults::lease::read(&run.run_dir).unwrap().unwrap();
+    assert!(!is_of_another_machine(&run.run_dir));
+    lease.boot_id = "the boot before".into();
+    assert!(lease.standing().unwrap().is_abandoned());
+    lease.origin.as_mut().unwrap().machine = "4711".into();
+    assert!(lease.standing().is_err());
+    LeaseFile::create(&run.run_dir, &lease).unwrap();
+    assert!(is_of_another_machine(&run.run_dir));
+}
+
+#[test]
+fn files_of_another_pid_namespace_are_restored_and_another_machines_settled_run_is_not_touched() {
+    let fixture = Fixture::new("files-elsewhere");
+    let path = fixture.state.join("checkpoint");
+    std::fs::write(&path, vec![7u8; 10_000]).unwrap();
+    let damage = FileDamage {
+        damage: Damage::Truncate { to: Bytes(1) },
+        limit: None,
+    };
+    let target = Target::File { path: path.clone() };
+    damage
+        .inject(&target, &mut fixture.host::<FileDamage>(0))
+        .unwrap();
+    let (state, run_dir) = (fixture.state.clone(), fixture.run_dir());
+    fixture.abandon();
+    remade(&run_dir, another_pid_namespace);
+    assert_eq!(recover_run(&run_dir, false).unwrap().outcomes.len(), 1);
+    assert_eq!(std::fs::read(&path).unwrap(), vec![7u8; 10_000]);
+    let mark = run_dir.join("journal.settled");
+    std::fs::remove_file(&mark).unwrap();
+    remade(&run_dir, another_machine);
+    assert!(recover_run(&run_dir, false).unwrap().outcomes.is_empty());
+    assert!(!mark.exists());
+    std::fs::remove_dir_all(state).unwrap();
 }

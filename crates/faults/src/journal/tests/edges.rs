@@ -14,6 +14,7 @@ fn header(squall: &str) -> Header {
         boot_id: "b".into(),
         boot_ns: 0,
         squall: squall.into(),
+        origin: None,
     }
 }
 

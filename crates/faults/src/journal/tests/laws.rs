@@ -40,6 +40,7 @@ fn play(steps: &[Step]) -> (Vec<u8>, Vec<(usize, [World; 2])>) {
         boot_id: "b".into(),
         boot_ns: 0,
         squall: "0".into(),
+        origin: None,
     };
     let mut bytes = codec::encode_header(&header);
     let (mut chain, mut state, mut world) =
