@@ -163,12 +163,16 @@ pub fn prepare(path: &Path, circumstances: &Circumstances) -> Result<Prepared, P
         .unwrap_or_else(draw);
     let mut plan = build(&loaded.experiment, seed);
     let owned = loaded.experiment.workload.is_some();
-    let mut eligible = BTreeMap::new();
+    let (mut eligible, mut planned) = (BTreeMap::new(), BTreeMap::new());
     for rule in &mut plan.rules {
-        if let Some(found) = preflight(rule, &circumstances.facts, owned)? {
-            rule.blast_radius.eligible = Some(found.count);
-            eligible.insert(rule.id, found);
+        let found = targets(rule, owned)?;
+        preflight(rule, &circumstances.facts, found.as_deref());
+        let Some(found) = found else { continue };
+        rule.blast_radius.eligible = Some(found.len() as u64);
+        if let ([Target::Process { identity, .. }], Some(_)) = (&found[..], rule.target.pid) {
+            planned.insert(rule.id, identity.clone());
         }
+        eligible.insert(rule.id, self::eligible(&found));
     }
     isolate(&mut plan, circumstances);
     let has_proxy = matches!(
@@ -203,6 +207,9 @@ pub fn prepare(path: &Path, circumstances: &Circumstances) -> Result<Prepared, P
         plan: plan.clone(),
         policies: policies.clone(),
     });
+    for rule in &mut script.rules {
+        rule.process = planned.remove(&rule.id);
+    }
     script.policies = policies
         .files
         .iter()
@@ -223,21 +230,16 @@ fn draw() -> u64 {
     u64::from_le_bytes(last) % 1_000_000_000
 }
 
-/// Fills in how a rule acts on this host and what is missing; returns the targets that are there already.
-fn preflight(
-    rule: &mut PlannedRule,
-    facts: &HostFacts,
-    owned: bool,
-) -> Result<Option<Eligible>, PrepareError> {
-    let found = targets(rule, owned)?;
+/// Fills in how a rule acts on this host and what is missing, given the targets that are there already.
+fn preflight(rule: &mut PlannedRule, facts: &HostFacts, found: Option<&[Target]>) {
     let Ok(faults) = Faults::parse(&rule.kind, rule.config.clone()) else {
-        return Ok(found.map(|found| eligible(&found)));
+        return;
     };
     let fault = faults.fault();
     rule.mechanism = Some(fault.mechanism(facts));
     // What will be chosen is not known yet; one of the candidates stands for all.
     let host = is_private(rule).then_some(&Target::Host);
-    let first = found.as_ref().and_then(|found| found.first()).or(host);
+    let first = found.and_then(<[Target]>::first).or(host);
     rule.unmet = first.map_or_else(Vec::new, |target| {
         let unmet = fault.unmet(target, facts).into_iter();
         unmet
@@ -247,7 +249,6 @@ fn preflight(
             })
             .collect()
     });
-    Ok(found.map(|found| eligible(&found)))
 }
 
 /// Aimed at the owned workload, and acting in its network namespace: then that must be one of its own.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use squall_model::event::Body;
 use squall_model::experiment::LogPattern;
 use squall_model::id::{InjectionId, RuleId, RunId};
+use squall_model::process::ProcessIdentity;
 use squall_model::timing::{Selector, StepKeys};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -64,6 +65,9 @@ pub struct Rule {
     pub keys: StepKeys,
     /// Epochs of the whole job, when known: `every: {epochs}` does not fire at the last.
     pub last_epoch: Option<u64>,
+    /// Who had the pid of a `pid` target when the run was planned: whoever has it later is not meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessIdentity>,
 }
 
 /// From the controller.

@@ -104,6 +104,11 @@ fn what_already_runs_is_found_and_counted() {
     let prepared = prepared(&scratch, &text, &[]).expect("prepared");
     assert_eq!(prepared.plan.rules[0].blast_radius.eligible, Some(1));
     assert_eq!(prepared.script.attached, [child.0.id()]);
+    let who = squall_faults::sys::process::identity(child.0.id()).expect("read");
+    assert_eq!(
+        prepared.script.rules[0].process, who,
+        "whoever gets the pid later is not meant"
+    );
 }
 
 #[test]

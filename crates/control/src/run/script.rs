@@ -249,6 +249,7 @@ fn rule(planned: &PlannedRule) -> Rule {
         target: planned.target.clone(),
         keys: planned.keys.clone(),
         last_epoch: None,
+        process: None,
     }
 }
 

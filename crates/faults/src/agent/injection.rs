@@ -31,6 +31,8 @@ pub(super) struct Plan<L> {
     pub(super) fault: L,
     pub(super) class: Class,
     pub(super) target: Selector,
+    /// Who had the pid of the target when the run was planned.
+    pub(super) process: Option<ProcessIdentity>,
     /// Injections so far: part of their ids.
     pub(super) count: Arc<AtomicU32>,
 }
@@ -50,6 +52,7 @@ impl<L: Injectable> Plan<L> {
             fault,
             class: self.class,
             target: self.target.clone(),
+            process: self.process.clone(),
             count: self.count.clone(),
         }))
     }
@@ -85,6 +88,7 @@ pub(super) fn run<L: Injectable>(job: &Job<L>, shared: &Shared) {
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
     scope.choice = [rule.0.to_le_bytes(), job.occasion.to_le_bytes()].concat();
+    scope.planned = job.plan.process.clone();
     let found = match job.asked_by {
         None if job.follow.is_some() => job
             .follow

@@ -161,6 +161,7 @@ impl<L: Injectable> Agent<L> {
             fault,
             class: info.class,
             target: rule.target,
+            process: rule.process,
             count: Arc::new(AtomicU32::new(0)),
         };
         let repeats = rule.keys.every.is_some()

@@ -3,8 +3,9 @@
 use super::procs::{self, Known, Proc};
 use crate::engine::{Engine, EngineError, Now};
 use crate::fault::Target;
-use crate::sys::process::has_variable;
+use crate::sys::process::{has_variable, lookup};
 use squall_model::glob::matches;
+use squall_model::process::ProcessIdentity;
 use squall_model::proxying::ToProxy;
 use squall_model::seed;
 use squall_model::timing::{OWN_PROXY, Selector};
@@ -30,6 +31,8 @@ pub struct Scope {
     pub seed: u64,
     /// Names the choice when there are more candidates than the bound allows.
     pub choice: Vec<u8>,
+    /// Who had the selector's pid when the run was planned.
+    pub planned: Option<ProcessIdentity>,
 }
 
 /// Why nothing can be acted on.
@@ -64,7 +67,7 @@ pub fn resolve(selector: &Selector, scope: &Scope) -> Result<Vec<Target>, NoTarg
         tree.truncate(most.max(1));
         tree
     } else if let Some(pid) = selector.pid {
-        vec![by_pid(pid, scope)?]
+        vec![the_planned(by_pid(pid, scope)?, scope)?]
     } else if let Some(path) = &selector.pid_file {
         let text = std::fs::read_to_string(path)
             .map_err(|error| NoTarget(format!("the pid file {path} cannot be read: {error}")))?;
@@ -261,6 +264,21 @@ fn by_pid(pid: u32, scope: &Scope) -> Result<Proc, NoTarget> {
         return Err(NoTarget(format!("process {pid} belongs to another user")));
     }
     Ok(process)
+}
+
+/// Refuses whoever got the pid after the run was planned.
+fn the_planned(process: Proc, scope: &Scope) -> Result<Proc, NoTarget> {
+    let pid = process.pid;
+    let Some(planned) = scope.planned.as_ref().filter(|one| one.pid == pid) else {
+        return Ok(process);
+    };
+    match lookup(planned) {
+        Ok(Some(stat)) if stat.start_time == process.start_time => Ok(process),
+        Ok(_) => Err(NoTarget(format!(
+            "process {pid} is not the one that was planned: that has ended, and its number was given to another"
+        ))),
+        Err(error) => Err(NoTarget(format!("process {pid} cannot be read: {error}"))),
+    }
 }
 
 fn commanded(pattern: &str, scope: &Scope) -> Result<Vec<Proc>, NoTarget> {

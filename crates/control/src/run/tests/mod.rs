@@ -222,6 +222,7 @@ fn script() -> Script {
             },
             keys: StepKeys::default(),
             last_epoch: None,
+            process: None,
         }],
         method: Node::Sequence(vec![Node::Rule(RuleId(0))]),
         rate: 10,

@@ -203,3 +203,31 @@ fn a_network_that_the_workload_shares_with_the_host_is_none_of_its_own() {
     let none = own_namespace(&scope("shared-network", &tree)).unwrap_err();
     assert!(none.0.contains("no network namespace of its own"), "{none}");
 }
+
+#[test]
+fn a_pid_means_the_process_that_had_it_when_the_run_was_planned() {
+    let tree = start("planned", "exec sleep 9473");
+    let pid = tree.0.id();
+    let selector = Selector {
+        pid: Some(pid),
+        ..Selector::default()
+    };
+    let planned = super::procs::identity(pid).unwrap();
+    let mut scope = Scope {
+        planned: Some(planned.clone()),
+        ..Scope::default()
+    };
+    assert_eq!(pids(&selector, &scope), [pid]);
+    let start_time = planned.start_time - 1;
+    let pid_ns = planned.pid_ns + 1;
+    let mut others = [planned.clone(), planned];
+    (others[0].start_time, others[1].pid_ns) = (start_time, pid_ns);
+    for other in others {
+        scope.planned = Some(other);
+        let refused = resolve(&selector, &scope).unwrap_err().0;
+        assert!(
+            refused.starts_with(&format!("process {pid} is not the one that was planned")),
+            "{refused}"
+        );
+    }
+}
