@@ -3,7 +3,7 @@
 use crate::policy_files::{PolicyError, policies};
 use crate::run::{Script, Source, Undecided};
 use squall_catalog::Faults;
-use squall_faults::agent::targets::{Scope, resolve};
+use squall_faults::agent::targets::{Scope, eligible as known, resolve};
 use squall_faults::fault::{Injectable, Target};
 use squall_faults::kind::HostFacts;
 use squall_faults::sys::private::may_be_made;
@@ -13,7 +13,7 @@ use squall_model::experiment::Workload;
 use squall_model::id::RuleId;
 use squall_model::load;
 use squall_model::plan::{Plan, PlannedRule, Unmet, build};
-use squall_model::policy::{Eligible, Refusal, judge};
+use squall_model::policy::{Refusal, at_injection, judge};
 use squall_model::syntax::FaultList;
 use squall_model::timing::{OWN_PROXY, Selector};
 use std::collections::BTreeMap;
@@ -172,7 +172,7 @@ pub fn prepare(path: &Path, circumstances: &Circumstances) -> Result<Prepared, P
         if let ([Target::Process { identity, .. }], Some(_)) = (&found[..], rule.target.pid) {
             planned.insert(rule.id, identity.clone());
         }
-        eligible.insert(rule.id, self::eligible(&found));
+        eligible.insert(rule.id, known(&found));
     }
     isolate(&mut plan, circumstances);
     let has_proxy = matches!(
@@ -209,6 +209,7 @@ pub fn prepare(path: &Path, circumstances: &Circumstances) -> Result<Prepared, P
     });
     for rule in &mut script.rules {
         rule.process = planned.remove(&rule.id);
+        rule.policies = at_injection(&policies.files, &rule.target);
     }
     script.policies = policies
         .files
@@ -324,32 +325,6 @@ fn targets(rule: &PlannedRule, owned: bool) -> Result<Option<Vec<Target>>, Prepa
             kind: rule.kind.clone(),
             because: none.to_string(),
         })
-}
-
-fn eligible(found: &[Target]) -> Eligible {
-    let text = |target: &Target| match target {
-        Target::Process {
-            identity, command, ..
-        } => {
-            let whole = squall_faults::agent::procs::command(identity.pid);
-            if whole.is_empty() {
-                command.clone()
-            } else {
-                whole
-            }
-        }
-        Target::File { path } | Target::Namespace { path } => {
-            let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-            path.to_string_lossy().into_owned()
-        }
-        Target::Container { name, .. } => name.clone(),
-        Target::Host => "host".into(),
-        Target::Proxy { socket } => format!("proxy {}", socket.display()),
-    };
-    Eligible {
-        count: found.len() as u64,
-        texts: found.iter().map(text).collect(),
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use squall_model::event::Body;
 use squall_model::experiment::LogPattern;
 use squall_model::id::{InjectionId, RuleId, RunId};
+use squall_model::policy::PolicyFile;
 use squall_model::process::ProcessIdentity;
 use squall_model::timing::{Selector, StepKeys};
 use std::collections::BTreeMap;
@@ -68,6 +69,9 @@ pub struct Rule {
     /// Who had the pid of a `pid` target when the run was planned: whoever has it later is not meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessIdentity>,
+    /// Policies that what the selector matches must satisfy at each injection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyFile>,
 }
 
 /// From the controller.

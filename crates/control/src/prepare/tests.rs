@@ -193,3 +193,28 @@ fn other_workloads_share_the_hosts_namespaces() {
     assert_eq!(shared.plan.isolation, None);
     assert!(shared.script.workload.is_some_and(|owned| !owned.private));
 }
+
+#[test]
+fn a_rule_takes_along_the_policies_that_its_targets_must_satisfy_later() {
+    let scratch = Scratch::new("held-policies");
+    let mut command = std::process::Command::new("sleep");
+    let child = Child(command.arg("601").spawn().expect("started"));
+    let policy = scratch.path().join("policy.yaml");
+    let text = "version: 1\nallowed-targets: [workload, {command: 'sleep*'}]\n";
+    std::fs::write(&policy, text).expect("written");
+    let limits = scratch.path().join("limits.yaml");
+    std::fs::write(&limits, "version: 1\nmaximum-duration: 1h\n").expect("written");
+    let places = [policy.clone(), limits];
+    let pid = child.0.id();
+    let text =
+        format!("version: 1\ntitle: t\nmethod:\n  - process-kill: {{target: {{pid: {pid}}}}}\n");
+    let outside = prepared(&scratch, &text, &places).expect("prepared");
+    let files: Vec<_> = outside.script.rules[0]
+        .policies
+        .iter()
+        .map(|file| file.source.file.clone())
+        .collect();
+    assert_eq!(files, [policy.to_string_lossy().into_owned()]);
+    let own = prepared(&scratch, TRAINING, &places).expect("prepared");
+    assert!(own.script.rules[0].policies.is_empty());
+}

@@ -250,6 +250,7 @@ fn rule(planned: &PlannedRule) -> Rule {
         keys: planned.keys.clone(),
         last_epoch: None,
         process: None,
+        policies: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use super::door;
 use super::procs;
 use super::proxied::{self, Armed};
 use super::shared::{FromJob, Hold, Shared};
-use super::targets::{self, Scope};
+use super::targets::{self, Permit, Scope};
 use crate::fault::{FaultError, Injectable, Target};
 use crate::host::Host;
 use crate::journal::record::{About, Landing};
@@ -14,6 +14,7 @@ use crate::undo::perform::{Outcome, undo_injection};
 use squall_model::event::{Body, Observation, Place, Precision, Presence};
 use squall_model::hook::HOLD_DEADLINE_MS;
 use squall_model::id::{InjectionId, RuleId};
+use squall_model::policy::PolicyFile;
 use squall_model::process::ProcessIdentity;
 use squall_model::syntax::Class;
 use squall_model::timing::Selector;
@@ -33,6 +34,8 @@ pub(super) struct Plan<L> {
     pub(super) target: Selector,
     /// Who had the pid of the target when the run was planned.
     pub(super) process: Option<ProcessIdentity>,
+    /// Policies on what the selector matches at each injection.
+    pub(super) policies: Vec<PolicyFile>,
     /// Injections so far: part of their ids.
     pub(super) count: Arc<AtomicU32>,
 }
@@ -53,6 +56,7 @@ impl<L: Injectable> Plan<L> {
             class: self.class,
             target: self.target.clone(),
             process: self.process.clone(),
+            policies: self.policies.clone(),
             count: self.count.clone(),
         }))
     }
@@ -89,6 +93,7 @@ pub(super) fn run<L: Injectable>(job: &Job<L>, shared: &Shared) {
         .clone();
     scope.choice = [rule.0.to_le_bytes(), job.occasion.to_le_bytes()].concat();
     scope.planned = job.plan.process.clone();
+    scope.permit = permit(&job.plan);
     let found = match job.asked_by {
         None if job.follow.is_some() => job
             .follow
@@ -126,6 +131,15 @@ pub(super) fn run<L: Injectable>(job: &Job<L>, shared: &Shared) {
         });
     }
     shared.tell(FromJob::Idle { rule });
+}
+
+/// What the policies of the host demand of this rule's targets.
+fn permit<L: Injectable>(plan: &Plan<L>) -> Option<Permit> {
+    (!plan.policies.is_empty()).then(|| Permit {
+        rule: plan.rule,
+        kind: plan.fault.kind().to_owned(),
+        policies: plan.policies.clone(),
+    })
 }
 
 /// Aimed at the workload's own network namespace, not at its processes.

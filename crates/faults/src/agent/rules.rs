@@ -162,6 +162,7 @@ impl<L: Injectable> Agent<L> {
             class: info.class,
             target: rule.target,
             process: rule.process,
+            policies: rule.policies,
             count: Arc::new(AtomicU32::new(0)),
         };
         let repeats = rule.keys.every.is_some()

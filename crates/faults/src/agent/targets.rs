@@ -5,6 +5,8 @@ use crate::engine::{Engine, EngineError, Now};
 use crate::fault::Target;
 use crate::sys::process::{has_variable, lookup};
 use squall_model::glob::matches;
+use squall_model::id::RuleId;
+use squall_model::policy::{Act, Eligible, PolicyFile, judge_now};
 use squall_model::process::ProcessIdentity;
 use squall_model::proxying::ToProxy;
 use squall_model::seed;
@@ -33,6 +35,17 @@ pub struct Scope {
     pub choice: Vec<u8>,
     /// Who had the selector's pid when the run was planned.
     pub planned: Option<ProcessIdentity>,
+    /// What everything that the selector matches must satisfy.
+    pub permit: Option<Permit>,
+}
+
+/// What the host's policies demand of a rule's targets at each injection.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    pub rule: RuleId,
+    /// The fault's key.
+    pub kind: String,
+    pub policies: Vec<PolicyFile>,
 }
 
 /// Why nothing can be acted on.
@@ -42,8 +55,56 @@ pub struct NoTarget(pub String);
 
 /// The targets of `selector`: at least one, at most as many as it allows.
 pub fn resolve(selector: &Selector, scope: &Scope) -> Result<Vec<Target>, NoTarget> {
-    let none = |because: String| Err(NoTarget(because));
     let most = selector.at_most.unwrap_or(1) as usize;
+    let Some(permit) = &scope.permit else {
+        return find(selector, most, scope);
+    };
+    // Judged and chosen from are the same ones.
+    let all = find(selector, usize::MAX, scope)?;
+    let act = Act {
+        rule: permit.rule,
+        kind: &permit.kind,
+        target: selector,
+    };
+    let refusals = judge_now(act, &permit.policies, &eligible(&all));
+    match refusals.first() {
+        None => Ok(choose(all, most, scope)),
+        Some(refusal) => Err(NoTarget(format!(
+            "refused by the policy {} ({}): {}",
+            refusal.policy.file, refusal.key, refusal.what
+        ))),
+    }
+}
+
+/// Targets as policies see them.
+pub fn eligible(found: &[Target]) -> Eligible {
+    let text = |target: &Target| match target {
+        Target::Process {
+            identity, command, ..
+        } => {
+            let whole = procs::command(identity.pid);
+            if whole.is_empty() {
+                command.clone()
+            } else {
+                whole
+            }
+        }
+        Target::File { path } | Target::Namespace { path } => {
+            let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            path.to_string_lossy().into_owned()
+        }
+        Target::Container { name, .. } => name.clone(),
+        Target::Host => "host".into(),
+        Target::Proxy { socket } => format!("proxy {}", socket.display()),
+    };
+    Eligible {
+        count: found.len() as u64,
+        texts: found.iter().map(text).collect(),
+    }
+}
+
+fn find(selector: &Selector, most: usize, scope: &Scope) -> Result<Vec<Target>, NoTarget> {
+    let none = |because: String| Err(NoTarget(because));
     if selector.host == Some(true) {
         return Ok(vec![Target::Host]);
     }

@@ -2,8 +2,9 @@
 
 use super::{AllowedTarget, Policies, Policy, PolicyFile, Source, matches};
 use crate::id::RuleId;
-use crate::plan::{Plan, PlannedRule};
+use crate::plan::Plan;
 use crate::timing::{OWN_PROXY, Selector};
+use crate::units::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,7 +38,8 @@ pub struct Refusal {
 pub struct Decision {
     /// Everything that is refused. Anything here means that the run is refused.
     pub refusals: Vec<Refusal>,
-    /// Rules that can only be judged when their targets are known; they are judged again before each injection.
+    /// Rules that can only be judged when their targets are known; they are judged again when they are armed.
+    /// What may change after that is judged at each injection: see [`judge_now`].
     pub undecided: Vec<RuleId>,
 }
 
@@ -50,13 +52,16 @@ pub fn judge(plan: &Plan, policies: &Policies, eligible: &BTreeMap<RuleId, Eligi
         for file in &policies.files {
             let mut judge = Judge {
                 file,
-                rule,
+                id: rule.id,
+                kind: &rule.kind,
+                selector: &rule.target,
+                most: rule.blast_radius.targets_max,
                 known,
                 refusals: &mut decision.refusals,
                 undecided: &mut undecided,
             };
             judge.fault(&file.policy);
-            judge.duration(&file.policy);
+            judge.duration(&file.policy, rule.keys.duration);
             judge.share(&file.policy);
             judge.target(&file.policy);
         }
@@ -67,9 +72,86 @@ pub fn judge(plan: &Plan, policies: &Policies, eligible: &BTreeMap<RuleId, Eligi
     decision
 }
 
+/// What an injection is about to act on, by its rule's words.
+#[derive(Debug, Clone, Copy)]
+pub struct Act<'a> {
+    /// The rule.
+    pub rule: RuleId,
+    /// The fault's key.
+    pub kind: &'a str,
+    /// Its selector, with its bound.
+    pub target: &'a Selector,
+}
+
+/// Judges the targets that a selector matches at the moment of an injection: allowed targets and share. A plan is judged whole, and
+/// so is this: one target that no policy allows refuses the injection, whichever would be chosen. It is named.
+pub fn judge_now(act: Act<'_>, files: &[PolicyFile], now: &Eligible) -> Vec<Refusal> {
+    let by = |file: &PolicyFile, eligible: &Eligible| {
+        let (mut refusals, mut undecided) = (Vec::new(), false);
+        let mut judge = Judge {
+            file,
+            id: act.rule,
+            kind: act.kind,
+            selector: act.target,
+            most: act.target.at_most.unwrap_or(1),
+            known: Some(eligible),
+            refusals: &mut refusals,
+            undecided: &mut undecided,
+        };
+        judge.target(&file.policy);
+        let targets = judge.refusals.len();
+        judge.share(&file.policy);
+        (refusals, targets)
+    };
+    let mut all = Vec::new();
+    for file in files {
+        let (mut refusals, targets) = by(file, now);
+        let alone = |text: &&String| {
+            let one = Eligible {
+                count: 1,
+                texts: vec![(*text).clone()],
+            };
+            by(file, &one).1 > 0
+        };
+        for refusal in &mut refusals[..targets] {
+            if let Some(text) = now.texts.iter().find(alone) {
+                let text: String = text.chars().take(NAME_MAX).collect();
+                refusal
+                    .what
+                    .push_str(&format!(": `{text}` is among them now"));
+            }
+        }
+        all.extend(refusals);
+    }
+    all
+}
+
+/// Letters of a target's name in a refusal.
+const NAME_MAX: usize = 120;
+
+/// The policies that can refuse at an injection what they allowed in the plan: those that speak of targets or shares, where the
+/// selector finds what the run did not bring. A file of the workload's own folder, which no policy knows by its path, is not among it.
+pub fn at_injection(files: &[PolicyFile], target: &Selector) -> Vec<PolicyFile> {
+    let changes = match way(target) {
+        Way::Host | Way::Workload => false,
+        Way::File(path) => !path.contains("{out}"),
+        Way::Process | Way::Namespace(_) | Way::Container => true,
+    };
+    let speaks = |file: &&PolicyFile| {
+        let policy = &file.policy;
+        policy.allowed_targets.is_some() || policy.maximum_share.is_some()
+    };
+    let files = files.iter().filter(speaks).cloned();
+    if changes { files.collect() } else { Vec::new() }
+}
+
 struct Judge<'a> {
     file: &'a PolicyFile,
-    rule: &'a PlannedRule,
+    id: RuleId,
+    kind: &'a str,
+    selector: &'a Selector,
+    /// The most targets of one injection.
+    most: u32,
     known: Option<&'a Eligible>,
     refusals: &'a mut Vec<Refusal>,
     undecided: &'a mut bool,
@@ -77,7 +159,7 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn refuse(&mut self, key: &str, what: String, remedy: String) {
-        let (policy, rule, key) = (self.file.source.clone(), self.rule.id, key.to_owned());
+        let (policy, rule, key) = (self.file.source.clone(), self.id, key.to_owned());
         self.refusals.push(Refusal {
             policy,
             key,
@@ -88,7 +170,7 @@ impl Judge<'_> {
     }
 
     fn fault(&mut self, policy: &Policy) {
-        let kind = &self.rule.kind;
+        let kind = self.kind;
         let forbidding = policy
             .forbidden_faults
             .iter()
@@ -107,14 +189,14 @@ impl Judge<'_> {
         }
     }
 
-    fn duration(&mut self, policy: &Policy) {
-        let (Some(most), Some(lasts)) = (policy.maximum_duration, self.rule.keys.duration) else {
+    fn duration(&mut self, policy: &Policy, lasts: Option<Span>) {
+        let (Some(most), Some(lasts)) = (policy.maximum_duration, lasts) else {
             return;
         };
         if lasts > most {
             let what = format!(
                 "`{}` would stay for {lasts}, and at most {most} is allowed",
-                self.rule.kind
+                self.kind
             );
             self.refuse(
                 "maximum-duration",
@@ -126,7 +208,7 @@ impl Judge<'_> {
 
     fn share(&mut self, policy: &Policy) {
         // A fault on nothing in particular, or on the host, has no share.
-        if way(&self.rule.target) == Way::Host {
+        if way(self.selector) == Way::Host {
             return;
         }
         let Some(most) = policy.maximum_share else {
@@ -136,10 +218,10 @@ impl Judge<'_> {
             *self.undecided = true;
             return;
         };
-        let touched = u64::from(self.rule.blast_radius.targets_max).min(eligible);
+        let touched = u64::from(self.most).min(eligible);
         let share = touched as f64 * 100.0;
         if eligible > 0 && share > most.0 * eligible as f64 {
-            let kind = &self.rule.kind;
+            let kind = self.kind;
             let what = format!(
                 "`{kind}` would touch {touched} of {eligible} targets, and at most {most} is allowed"
             );
@@ -157,7 +239,7 @@ impl Judge<'_> {
         let Some(allowed) = &policy.allowed_targets else {
             return;
         };
-        let target = &self.rule.target;
+        let target = self.selector;
         let fits = match way(target) {
             Way::Host => Some(allowed.contains(&AllowedTarget::Host)),
             Way::Workload => Some(allowed.contains(&AllowedTarget::Workload)),
@@ -170,7 +252,7 @@ impl Judge<'_> {
             Some(true) => {}
             None => *self.undecided = true,
             Some(false) => {
-                let kind = &self.rule.kind;
+                let kind = self.kind;
                 let what = format!(
                     "`{kind}` on {} is not among the allowed targets",
                     words(target)

@@ -5,7 +5,7 @@
 mod judge;
 mod pattern;
 
-pub use judge::{Decision, Eligible, Refusal, judge};
+pub use judge::{Act, Decision, Eligible, Refusal, at_injection, judge, judge_now};
 pub use pattern::matches;
 
 use crate::diagnostic::Diagnostic;

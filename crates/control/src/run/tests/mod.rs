@@ -223,6 +223,7 @@ fn script() -> Script {
             keys: StepKeys::default(),
             last_epoch: None,
             process: None,
+            policies: Vec::new(),
         }],
         method: Node::Sequence(vec![Node::Rule(RuleId(0))]),
         rate: 10,

@@ -231,3 +231,54 @@ fn a_pid_means_the_process_that_had_it_when_the_run_was_planned() {
         );
     }
 }
+
+#[test]
+fn what_a_policy_does_not_allow_is_not_hit_though_it_came_after_the_plan() {
+    use squall_model::policy::{AllowedTarget, Policy, PolicyFile, Source};
+    let policy = |allowed: Option<&str>, share: Option<f64>| PolicyFile {
+        source: Source {
+            file: "policy.yaml".into(),
+            sha256: String::new(),
+        },
+        policy: Policy {
+            version: 1,
+            allowed_targets: allowed.map(|text| vec![AllowedTarget::Command(text.into())]),
+            forbidden_faults: Vec::new(),
+            maximum_duration: None,
+            maximum_share: share.map(squall_model::units::Percent),
+        },
+    };
+    let permit = |policies| super::Permit {
+        rule: squall_model::id::RuleId(0),
+        kind: "process-kill".into(),
+        policies,
+    };
+    let selector = Selector {
+        command: Some("^sleep 947[45]$".into()),
+        ..Selector::default()
+    };
+    let mut scope = Scope {
+        permit: Some(permit(vec![policy(Some("*9474*"), None)])),
+        ..Scope::default()
+    };
+    let allowed = start("x", "exec sleep 9474");
+    until(|| (command(allowed.0.id()) == "sleep 9474").then_some(()));
+    assert_eq!(pids(&selector, &scope), [allowed.0.id()]);
+    let notebook = start("x", "exec sleep 9475");
+    until(|| (command(notebook.0.id()) == "sleep 9475").then_some(()));
+    let refused = resolve(&selector, &scope).unwrap_err().0;
+    assert_eq!(
+        refused,
+        "refused by the policy policy.yaml (allowed-targets): `process-kill` on processes that already run is not among the allowed \
+         targets: `sleep 9475` is among them now"
+    );
+    // The share is that of what matches now.
+    scope.permit = Some(permit(vec![policy(None, Some(50.0))]));
+    assert_eq!(pids(&selector, &scope).len(), 1);
+    drop(notebook);
+    let refused = resolve(&selector, &scope).unwrap_err().0;
+    assert!(
+        refused.contains("would touch 1 of 1 targets, and at most 50% is allowed"),
+        "{refused}"
+    );
+}
