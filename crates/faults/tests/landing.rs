@@ -4,7 +4,7 @@
 
 mod run;
 
-use run::Run;
+use run::{Run, until};
 use serde_json::{Value, json};
 
 fn truth(run: &Run) -> Vec<String> {
@@ -105,6 +105,39 @@ fn an_early_hold_that_ended_by_itself_is_an_aim_that_has_passed() {
     );
     assert_eq!(run.event("workload-ended")["exit"], 0);
     assert_eq!(run.events("injection-begun").len(), 0);
+    run.hang_up();
+    run.ends_with_nothing_left();
+}
+
+#[test]
+fn a_flood_of_holds_is_answered_and_leaves_no_more_records_than_are_bounded() {
+    let mut run = Run::start();
+    run.arm(
+        0,
+        "process-kill",
+        json!({}),
+        json!({"rank": 1}),
+        json!({"at": {"step": 999, "phase": "forward"}}),
+    );
+    let begun = std::time::Instant::now();
+    run.train(json!({"FLOOD": "9", "EPOCHS": "1"}));
+    assert_eq!(run.event("workload-ended")["exit"], 0);
+    // What was dropped is told within a second.
+    let (kept, dropped) = until("every hold recorded or counted", || {
+        let kept = (run.events("held").len() + run.events("skipped").len()) as u64;
+        let dropped: u64 = run
+            .events("dropped")
+            .iter()
+            .filter(|one| one["what"] == "records of holds and of skipped occasions")
+            .filter_map(|one| one["count"].as_u64())
+            .sum();
+        (kept + dropped == 18_000).then_some((kept, dropped))
+    });
+    let seconds = begun.elapsed().as_secs() + 2;
+    assert!(
+        kept <= seconds * 2_000,
+        "{kept} records in at most {seconds} s, {dropped} dropped"
+    );
     run.hang_up();
     run.ends_with_nothing_left();
 }

@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 const BEAT: Duration = Duration::from_millis(250);
 /// Events of training are dropped, and counted, when the controller is this far behind.
 const BEHIND_MAX: usize = 8 * 1024 * 1024;
+/// Records a second of holds and of skipped occasions; a trainer can bring about as many as it likes.
+const RECORDS_A_SECOND: u64 = 2_000;
 /// The longest nap of the loop.
 const NAP_NS: u64 = 250_000_000;
 
@@ -57,6 +59,7 @@ pub(super) struct Agent<L> {
     /// Workloads started so far.
     pub(super) starts: u32,
     pub(super) rate: Rate,
+    records: Rate,
     /// Processes that wait for an answer.
     pub(super) waiting: Vec<Hold>,
     /// What the hooks were told last.
@@ -123,6 +126,7 @@ impl<L: Injectable> Agent<L> {
             workload: None,
             starts: 0,
             rate: Rate::new(1000),
+            records: Rate::new(RECORDS_A_SECOND),
             waiting: Vec::new(),
             armed_holds: None,
             early_ends: Vec::new(),
@@ -346,6 +350,10 @@ impl<L: Injectable> Agent<L> {
     pub(super) fn event_at(&mut self, boot_ns: u64, body: Body) {
         if matches!(body, Body::Exchanged { .. }) && self.is_behind() {
             return self.count_dropped(EXCHANGES, 1);
+        }
+        let of_holds = matches!(body, Body::Held { .. } | Body::Skipped { .. });
+        if of_holds && (self.is_behind() || !self.records.spend(procs::boot_ns())) {
+            return self.count_dropped("records of holds and of skipped occasions", 1);
         }
         if matches!(body, Body::Training { .. }) && self.is_behind() {
             return self.count_dropped("training events, because the controller is behind", 1);

@@ -12,6 +12,9 @@ use squall_model::id::RuleId;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+/// Ranks and epochs whose requests one rule grants.
+const GRANTED_MAX: usize = 65_536;
+
 /// At most so many a second, with one second's worth saved up.
 #[derive(Debug)]
 pub(super) struct Rate {
@@ -29,7 +32,7 @@ impl Rate {
         }
     }
 
-    fn spend(&mut self, now_ns: u64) -> bool {
+    pub(super) fn spend(&mut self, now_ns: u64) -> bool {
         if now_ns.saturating_sub(self.filled_ns) >= 1_000_000_000 {
             self.filled_ns = now_ns;
             self.left = self.a_second;
@@ -195,12 +198,14 @@ impl<L: Injectable> Agent<L> {
             rank,
         };
         // After a restart training passes the same epoch again: without this it would be ended there for ever.
-        let fresh = armed.granted.insert((rank, place.epoch));
+        // Whoever has been granted so many invents its epochs.
+        let may = armed.requests_left > 0 && armed.granted.len() < GRANTED_MAX;
+        let fresh = may && armed.granted.insert((rank, place.epoch));
         let hold = self.wait_for(request.id, client, place.clone());
         let Some(armed) = rule.and_then(|rule| self.rules.armed.get_mut(&rule)) else {
             return;
         };
-        if armed.requests_left == 0 || !fresh {
+        if !fresh {
             return self.let_go(&hold, false);
         }
         armed.requests_left -= 1;

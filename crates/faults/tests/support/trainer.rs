@@ -50,6 +50,9 @@ pub(crate) fn train() -> ExitCode {
         "restart": number("RESTART").unwrap_or(0), "phases": PHASES, "role": "rank"}}),
     );
     trainer.hear(true);
+    for _ in 0..number("FLOOD").unwrap_or(0) {
+        trainer.flood();
+    }
     let checkpoint = trainer.out.join("checkpoint");
     let done: u64 = std::fs::read_to_string(&checkpoint)
         .ok()
@@ -147,6 +150,21 @@ impl Trainer {
         }
         write("end");
         self.event(json!({"kind": "phase-end", "phase": phase, "step": step, "epoch": epoch}));
+    }
+
+    /// A thousand holds that nobody asked for; each is to be answered.
+    fn flood(&mut self) {
+        const HOLDS: usize = 1000;
+        let hold = json!({"hold": {"id": "r0-x", "step": 1, "epoch": 1, "phase": "forward"}});
+        (0..HOLDS).for_each(|_| self.tell(&hold));
+        let mut answered = 0;
+        while answered < HOLDS && self.socket.is_some() {
+            let said = self.hear(true);
+            let ours = |message: &&Value| message["release"]["id"] == json!("r0-x");
+            answered += said.iter().filter(ours).count();
+        }
+        let line = format!("answered {answered}");
+        writeln!(std::io::stdout(), "{line}").unwrap_or_default();
     }
 
     fn wait_for(&mut self, id: &Value) -> Value {

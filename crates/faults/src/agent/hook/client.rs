@@ -167,6 +167,21 @@ impl Client {
         }
     }
 
+    /// Answers who waits for an answer; false: nobody does.
+    pub(super) fn turn_away(&mut self, word: &Spoken) -> bool {
+        match word {
+            Spoken::Hello | Spoken::Event(_) => return false,
+            Spoken::Held(hold) => self.say(&FromAgent::Release {
+                id: hold.id.clone(),
+            }),
+            Spoken::Request(request) => self.say(&FromAgent::Refused {
+                id: Some(request.id.clone()),
+                because: "too much is said to this agent at once".to_owned(),
+            }),
+        }
+        true
+    }
+
     /// One line's worth of the rate; false when it is used up.
     fn spend(&mut self, now_ns: u64) -> bool {
         let passed = now_ns.saturating_sub(self.filled_ns);

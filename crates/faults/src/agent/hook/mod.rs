@@ -20,7 +20,8 @@ use std::path::{Path, PathBuf};
 pub const CONNECTIONS_MAX: usize = 1024;
 /// Bytes read in one turn, from all connections together.
 const TURN_MAX: usize = 1024 * 1024;
-/// Lines a second from all connections together, so that the controller can keep every event that is let through.
+/// Lines a second from all connections together, so that the controller can keep every event that is let through. Whoever holds or
+/// asks beyond it is answered at once, and nobody hears of it.
 const RATE_ALL: u64 = 20_000;
 const LISTENER: u64 = 0;
 
@@ -102,6 +103,8 @@ pub struct Hooks {
     passed: u64,
     since_ns: u64,
     dropped: u64,
+    /// Holds and requests that were answered here.
+    unheard: u64,
 }
 
 impl Hooks {
@@ -138,6 +141,7 @@ impl Hooks {
             passed: 0,
             since_ns: 0,
             dropped: 0,
+            unheard: 0,
         })
     }
 
@@ -231,8 +235,12 @@ impl Hooks {
         }
         for word in spoken {
             self.passed += 1;
-            if self.passed > RATE_ALL && matches!(word, Spoken::Event(_)) {
-                self.dropped += 1;
+            if self.passed > RATE_ALL && !matches!(word, Spoken::Hello) {
+                if client.turn_away(&word) {
+                    self.unheard += 1;
+                } else {
+                    self.dropped += 1;
+                }
                 continue;
             }
             let word = match word {
@@ -308,6 +316,11 @@ impl Hooks {
         let count = std::mem::take(&mut self.dropped);
         if count > 0 {
             let what = "events of all hooks together".into();
+            said.push(FromHook::Dropped { what, count });
+        }
+        let count = std::mem::take(&mut self.unheard);
+        if count > 0 {
+            let what = "holds and requests of all hooks together".into();
             said.push(FromHook::Dropped { what, count });
         }
         let count = std::mem::take(&mut self.refused);

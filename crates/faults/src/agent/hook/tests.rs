@@ -258,3 +258,42 @@ fn thousands_of_connections_are_bounded_and_counted() {
     drop(open);
     server.serve_until(|server| server.hooks.clients.is_empty());
 }
+
+#[test]
+fn holds_and_requests_beyond_the_rate_are_answered_counted_and_not_told() {
+    let mut server = Server::new("hold-flood");
+    let mut trainer = server.connect();
+    writeln!(trainer, "{HELLO}").unwrap();
+    server.serve_until_at(at(0), |server| server.said.len() == 1);
+    let hold = r#"{"hold":{"id":"r0-x","phase":"forward"}}"#;
+    let request = r#"{"request":{"id":"r1","fault":"process-kill"}}"#;
+    // The last one of this second is let through.
+    server.hooks.passed = super::RATE_ALL - 1;
+    writeln!(trainer, "{hold}\n{hold}\n{request}").unwrap();
+    server.serve_until_at(at(0), |server| server.hooks.unheard == 2);
+    let told = |server: &Server| {
+        let held = |word: &&FromHook| matches!(word, FromHook::Held { .. });
+        server.said.iter().filter(held).count()
+    };
+    assert_eq!(
+        (told(&server), server.said.len()),
+        (1, 2),
+        "{:?}",
+        server.said
+    );
+    let mut answers = BufReader::new(&trainer).lines();
+    let mut answer = || answers.next().unwrap().unwrap();
+    assert_eq!(answer(), r#"{"release":{"id":"r0-x"}}"#);
+    let refused = answer();
+    assert!(
+        refused.starts_with(r#"{"refused":{"id":"r1","because":"too much"#),
+        "{refused}"
+    );
+    let mut counted = Vec::new();
+    server.hooks.dropped(&mut counted);
+    let what = "holds and requests of all hooks together".to_owned();
+    assert_eq!(counted, [FromHook::Dropped { what, count: 2 }]);
+    // In the next second they are heard again.
+    writeln!(trainer, "{hold}").unwrap();
+    server.serve_until_at(at(1_000_000_000), |server| told(server) == 2);
+}
