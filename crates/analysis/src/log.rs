@@ -132,8 +132,8 @@ impl<'a> Log<'a> {
     pub(crate) fn told_before_its_end(&self) -> Option<&'a str> {
         let undo = self.stages.iter().find(|(_, stage)| *stage == Stage::Undo);
         let until = undo.map_or(u64::MAX, |(t_ns, _)| *t_ns);
-        let before = self.notes.iter().filter(|(t_ns, _)| *t_ns <= until);
-        before.last().map(|(_, text)| *text)
+        let mut before = self.notes.iter().filter(|(t_ns, _)| *t_ns <= until);
+        before.next_back().map(|(_, text)| *text)
     }
 
     pub(crate) fn of(run: &'a Run) -> Log<'a> {

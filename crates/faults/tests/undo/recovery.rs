@@ -251,6 +251,11 @@ fn after_another_boot_files_are_restored_and_no_process_is_signalled() {
     fixture.record_pause(1, &old);
     let (state, run_dir) = (fixture.state.clone(), fixture.run_dir());
     fixture.abandon();
+    // This machine's, in another pid namespace of the boot before: nothing of it is left elsewhere.
+    remade(&run_dir, |header| {
+        header.boot_id = "the boot before".into();
+        another_pid_namespace(header);
+    });
     let recovered = recover_run(&run_dir, false).unwrap();
     assert_eq!(
         (recovered.outcomes.len(), recovered.stuck().count()),
