@@ -196,8 +196,8 @@ impl Script {
                 || every.is_some_and(|every| every.steps.is_some() || every.epochs.is_some())
         };
         let rule = self.rules.iter().find(counts);
-        let probe = probe.map(|(name, _)| format!("{name} asks for them"));
-        probe.or(rule.map(|rule| format!("{} is aimed by them ({})", rule.kind, aim(&rule.keys))))
+        let probe = probe.map(|(name, _)| format!("{name} asks for one"));
+        probe.or(rule.map(|rule| format!("{} aims at one ({})", rule.kind, aim(&rule.keys))))
     }
 
     /// The longest that an expectation allows until things are well again.

@@ -84,7 +84,7 @@ fn an_aim_at_steps_of_a_job_that_tells_none_is_not_steady() {
     assert_eq!(
         notes(&outcome),
         [
-            "no training event came within 0.3 s (`warm-up:`), and process-kill is aimed by them (after step 3); set a longer `warm-up:`, or let the job tell its steps (`events:`)"
+            "no training event came within 0.3 s (`warm-up:`), and process-kill aims at one (after step 3); set a longer `warm-up:`, or let the job tell its steps (`events:`)"
         ]
     );
 }
@@ -103,7 +103,7 @@ fn a_probe_of_a_job_that_tells_nothing_is_not_steady() {
     assert!(
         notes(&outcome)
             .iter()
-            .any(|note| note.contains("and steady-state/0 asks for them; set a longer `warm-up:`")),
+            .any(|note| note.contains("and steady-state/0 asks for one; set a longer `warm-up:`")),
         "{:?}",
         notes(&outcome)
     );
