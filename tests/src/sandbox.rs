@@ -188,11 +188,21 @@ fn network_namespace() -> anyhow::Result<String> {
     Ok(link.to_string_lossy().into_owned())
 }
 
-/// Puts an empty file system over a folder, which ends with the mount namespace.
+/// Puts an empty file system over a folder, which ends with the mount namespace. What was mounted below the folder is
+/// taken away first where it may be: a name that its owner removes elsewhere would vanish from our list of mounts in the middle of a test.
 ///
 /// # Errors
 /// When it cannot be mounted.
 pub fn tmpfs(folder: &str, size: &str) -> anyhow::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("what is mounted")?;
+    let below = format!("{folder}/");
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    // A mount on another comes after it.
+    let points: Vec<_> = points.filter(|point| point.starts_with(&below)).collect();
+    for point in points.into_iter().rev() {
+        // Its owner may be quicker, and in a user namespace it is not ours to take away.
+        command("umount", &["--lazy", point]).unwrap_or_default();
+    }
     let options = format!("mode=755,size={size}");
     command("mount", &["-t", "tmpfs", "sandbox", "-o", &options, folder])
 }

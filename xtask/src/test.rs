@@ -29,15 +29,9 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "rust",
-        what: "unit, property, snapshot and end-to-end tests",
-        needs: &[],
-        run: rust,
-    },
-    Part {
-        name: "docker",
-        what: "faults in containers of a real engine",
+        what: "unit, property, snapshot and end-to-end tests, containers of a real engine among them",
         needs: needs::ENGINE,
-        run: docker,
+        run: rust,
     },
     Part {
         name: "page",
@@ -173,12 +167,6 @@ fn boot_unit() -> Result<bool> {
         &["verify", "--man=no", "packaging/squall-recover.service"],
         "debug",
     ))
-}
-
-/// After the installation of what these tests skipped without in the part before.
-fn docker() -> Result<bool> {
-    cargo(&["build", "--workspace", "--all-targets", "--quiet"])
-        .and_then(|built| Ok(built && cargo(&["test", "-p", "squall-tests", "--test", "docker"])?))
 }
 
 fn torch() -> Result<bool> {

@@ -199,7 +199,8 @@ fn with_everybody_killed_packets_pass_and_the_next_command_removes_the_table() {
     for one in [run.guard, run.agent] {
         signal(one, "STOP");
     }
-    for one in [run.agent, run.guard, pid] {
+    // The guard last: with it ends what it serves.
+    for one in [run.agent, pid, run.guard] {
         signal(one, "KILL");
     }
     run.controller.kill().unwrap();

@@ -147,6 +147,16 @@ impl Cluster {
         ])
     }
 
+    /// The names of our tables in the network namespaces of all nodes.
+    pub(crate) fn tables(&self) -> anyhow::Result<Vec<String>> {
+        let rules = self.rules()?;
+        let tables = rules.lines().filter_map(|line| line.strip_prefix("table "));
+        Ok(tables
+            .filter(|table| table.contains("squall_"))
+            .map(str::to_owned)
+            .collect())
+    }
+
     /// What nft lists in the network namespaces of all nodes.
     pub(crate) fn rules(&self) -> anyhow::Result<String> {
         let mut all = String::new();

@@ -36,8 +36,7 @@ pub fn main(options: &str) -> ExitCode {
         .map_err(io::Error::from)
         .and_then(|options: Options| watch::Guard::start(options)?.watch());
     match ended {
-        Ok(outstanding) if outstanding.is_empty() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(40),
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Standard error is the run's guard log; nobody is left to tell when it cannot be written.
             writeln!(io::stderr(), "guard: {error}").unwrap_or_default();

@@ -13,7 +13,6 @@ use crate::lease::{Lease, LeaseFile};
 use crate::recover::probes::{WITHIN, end_left};
 use crate::sys::spawn::{self, Launch, Started};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use squall_model::id::InjectionId;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -165,8 +164,8 @@ impl Guard {
         Ok((journal, agent, ours))
     }
 
-    /// Watches until the run is over and undone; what could not be undone.
-    pub(super) fn watch(mut self) -> io::Result<Vec<InjectionId>> {
+    /// Watches until the run is over and undone. What could not be undone is told to the controller, and stands in the journal.
+    pub(super) fn watch(mut self) -> io::Result<()> {
         let because = loop {
             self.wait()?;
             self.hear_signals()?;
@@ -352,7 +351,7 @@ impl Guard {
     }
 
     /// Undoes everything, after the agent's proven death.
-    fn rescue(mut self, because: &str) -> io::Result<Vec<InjectionId>> {
+    fn rescue(mut self, because: &str) -> io::Result<()> {
         // A stopped clock must not keep anybody from being rescued.
         self.prolong(RESCUE_MS).unwrap_or_default();
         rescue::end_agent(&self.agent.pidfd)?;
@@ -385,15 +384,13 @@ impl Guard {
         }
         let (outstanding, reports) = undone?;
         if let Some(renew) = &self.renew {
-            for report in reports.iter().chain([&GuardReport::Ended {
-                outstanding: outstanding.clone(),
-            }]) {
+            for report in reports.iter().chain([&GuardReport::Ended { outstanding }]) {
                 // A controller that is gone reads the journal later.
                 wire::send(renew, report, &[]).unwrap_or_default();
             }
         }
         self.children.reap();
-        Ok(outstanding)
+        Ok(())
     }
 
     fn tell(&self, report: &GuardReport) {
