@@ -351,7 +351,12 @@ fn capacity(pair: &Pair) -> anyhow::Result<f64> {
 }
 
 /// Bits a second of one TCP stream from the first namespace to the second. `pinned`: its sender to the first core, its receiver to the second.
-fn transfer(pair: &Pair, listener: &TcpListener, pinned: bool) -> anyhow::Result<f64> {
+fn transfer(
+    pair: &Pair,
+    listener: &TcpListener,
+    pinned: bool,
+    length: Duration,
+) -> anyhow::Result<f64> {
     let address: SocketAddr = listener.local_addr()?;
     let mut out = pair.inside(0, || TcpStream::connect(address))?;
     let (mut into, _) = listener.accept()?;
@@ -360,7 +365,7 @@ fn transfer(pair: &Pair, listener: &TcpListener, pinned: bool) -> anyhow::Result
             sched_setaffinity(None, &core(0)).ok();
         }
         let (begun, bytes) = (Instant::now(), vec![7; 256 << 10]);
-        while begun.elapsed() < TRANSFER {
+        while begun.elapsed() < length {
             if out.write_all(&bytes).is_err() {
                 return;
             }
@@ -394,12 +399,12 @@ fn throughput(pair: &Pair) -> anyhow::Result<Vec<Figure>> {
     for _ in 0..ROUNDS {
         let listener = pair.inside(1, || TcpListener::bind("10.99.0.2:0"))?;
         let port = listener.local_addr()?.port();
-        direct.push(transfer(pair, &listener, false)?);
+        direct.push(transfer(pair, &listener, false, TRANSFER)?);
         for (delay, found) in [("1ns", &mut queued), (DELAY_MS, &mut delayed)] {
             let config = json!({"delay": delay, "ports": [port]});
             let fault = Delayed::new(pair, config)?;
             without_probes(&listener)?;
-            found.push(transfer(pair, &listener, false)?);
+            found.push(transfer(pair, &listener, false, TRANSFER)?);
             fault.end()?;
         }
     }

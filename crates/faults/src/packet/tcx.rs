@@ -37,7 +37,7 @@ pub(crate) const SERVED: &str = "packet-hook";
 /// The most interfaces.
 const LINKS_MAX: usize = 16;
 /// The most bits that are turned in a packet.
-const BITS_MAX: u32 = 8;
+const BITS_MAX: u32 = 4;
 /// A kind of heads, in `arp.h`'s numbers.
 const ETHERNET: u16 = 1;
 /// Tunnels whose packets begin with their IP header.

@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 use rustix::thread::sched_setaffinity;
 use serde_json::{Value, json};
 
-use super::{Delayed, at_least, core, transfer, without_probes};
+use super::{Delayed, TRANSFER, at_least, core, transfer, without_probes};
 use crate::bench::{Figure, median};
 use crate::pair::Pair;
 
 /// The share of what goes directly that is left.
 const GOAL: f64 = 0.97;
 const ROUNDS: usize = 15;
-/// How long datagrams are sent in each turn, and how many wait at once.
-const LENGTH: Duration = Duration::from_millis(500);
+/// How often each is measured in a turn: what a busy host disturbs is only slower, so the quickest counts.
+const SLICES: usize = 4;
+/// How long datagrams are sent for each, and how many wait at once.
+const LENGTH: Duration = Duration::from_millis(150);
 const AT_ONCE: usize = 64;
 /// So seldom that it does not happen.
 const SELDOM: &str = "0.0000001%";
@@ -118,12 +120,20 @@ impl Way<'_> {
         }
     }
 
-    /// How much goes through in a second.
+    /// How much goes through in a second, at best.
+    fn quickest(&self) -> anyhow::Result<f64> {
+        let mut most = 0.0f64;
+        for _ in 0..SLICES {
+            most = most.max(self.measure()?);
+        }
+        Ok(most)
+    }
+
     fn measure(&self) -> anyhow::Result<f64> {
         let (from, to) = match self {
             Way::Stream(pair, listener) => {
                 without_probes(listener)?;
-                return transfer(pair, listener, true);
+                return transfer(pair, listener, true, TRANSFER / 3);
             }
             Way::Datagrams(from, to) => (from, to),
         };
@@ -154,7 +164,7 @@ impl Compared {
     fn figure(&self, name: &str) -> Figure {
         let (low, high) = self.spread;
         let how = format!(
-            "median of the ratios of {ROUNDS} interleaved rounds, pinned; half of them lie between {low:.3} and {high:.3}"
+            "median of the ratios of {ROUNDS} interleaved rounds, of each the quickest of {SLICES}, pinned; half of them lie between {low:.3} and {high:.3}"
         );
         at_least(name, self.ratio, "of direct", GOAL, &how)
             .against(format!("{:.2} {} direct", self.direct, self.unit))
@@ -163,11 +173,11 @@ impl Compared {
 
 fn compared(pair: &Pair, way: &Way<'_>, kind: &str, config: &Value) -> anyhow::Result<Compared> {
     let (mut direct, mut ratios) = (Vec::new(), Vec::new());
-    way.measure()?;
+    way.quickest()?;
     for round in 0..ROUNDS {
         let through = || -> anyhow::Result<f64> {
             let fault = Delayed::by(pair, kind, config.clone())?;
-            let found = way.measure()?;
+            let found = way.quickest()?;
             let told = fault.end()?;
             // Else it were no measurement of these programs.
             anyhow::ensure!(!told.contains("overflow"), "a queue served it: {told}");
@@ -175,11 +185,11 @@ fn compared(pair: &Pair, way: &Way<'_>, kind: &str, config: &Value) -> anyhow::R
         };
         // Who comes first takes turns: what drifts does not add up.
         let (plain, treated) = if round % 2 == 0 {
-            let plain = way.measure()?;
+            let plain = way.quickest()?;
             (plain, through()?)
         } else {
             let treated = through()?;
-            (way.measure()?, treated)
+            (way.quickest()?, treated)
         };
         direct.push(plain);
         ratios.push(treated / plain);

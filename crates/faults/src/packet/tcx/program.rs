@@ -39,6 +39,8 @@ mod shown {
     pub(super) const IS_TAGGED: i16 = 20;
     pub(super) const TAG: i16 = 24;
     pub(super) const INDEX: i16 = 40;
+    pub(super) const BYTES: i16 = 76;
+    pub(super) const BYTES_END: i16 = 80;
     pub(super) const SEGMENTS: i16 = 164;
     pub(super) const SEGMENT_SIZE: i16 = 176;
 }
@@ -73,6 +75,8 @@ mod stack {
     /// Where the checksum is, from the link's head on, and how the kernel is to change it.
     pub(super) const CHECKSUM: i16 = -168;
     pub(super) const HOW: i16 = -176;
+    /// Where the transport header begins whose ports have been read; 0: none have.
+    pub(super) const PORTS_OF: i16 = -184;
 }
 
 const TCP: i32 = 6;
@@ -80,6 +84,8 @@ const UDP: i32 = 17;
 const ICMP6: i32 = 58;
 /// Headers between IPv6 and transport that are walked at most.
 const EXTENSIONS_MAX: u32 = 6;
+/// The most networks and sessions with which headers are read without a call.
+const SHORT: usize = 8;
 /// Packets on the wire that a large one is looked at as, at most.
 const SEGMENTS_MAX: i32 = 64;
 
@@ -191,10 +197,43 @@ impl Builder<'_> {
         code.jump_if(0, Is::Other, With::Number(0), otherwise);
     }
 
-    fn read_four(&mut self) {
-        let pass = self.pass;
+    /// Reads an IP header of this length, and where it is not too much for the verifier the ports that mostly follow it.
+    fn read_header(&mut self, length: i16) {
+        let (far, read, pass) = (self.code.label(), self.code.label(), self.pass);
+        let scope = self.wanted.scope;
+        if scope.networks.len() + scope.spared.len() <= SHORT {
+            self.copy_header(length, far);
+            self.code.jump(read);
+            self.code.here(far);
+        }
+        self.code.set(1, 0);
+        self.put(stack::PORTS_OF, 1);
         self.code.set(2, 0);
-        self.fetch(stack::HEADER, 20, pass);
+        self.fetch(stack::HEADER, i32::from(length), pass);
+        self.code.here(read);
+    }
+
+    /// Copies header and ports from where they lie in one piece. A call for it would cost more than all the rest together.
+    fn copy_header(&mut self, length: i16, far: Label) {
+        let head = i16::from(self.wanted.head);
+        let code = &mut self.code;
+        code.load(Width::Word, 2, PACKET, shown::BYTES);
+        code.load(Width::Word, 3, PACKET, shown::BYTES_END);
+        code.copy(4, 2);
+        code.op(Op::Add, 4, With::Number(i32::from(head + length + 4)));
+        code.jump_if(4, Is::Above, With::Register(3), far);
+        for at in (0..length).step_by(4) {
+            code.load(Width::Word, 1, 2, head + at);
+            code.store(Width::Word, FRAME, stack::HEADER + at, 1);
+        }
+        code.load(Width::Word, 1, 2, head + length);
+        code.store(Width::Word, FRAME, stack::PORTS, 1);
+        code.set(1, i32::from(length));
+        self.put(stack::PORTS_OF, 1);
+    }
+
+    fn read_four(&mut self) {
+        self.read_header(20);
         let code = &mut self.code;
         code.load(Width::Byte, TRANSPORT, FRAME, stack::HEADER);
         code.op(Op::And, TRANSPORT, With::Number(0xf));
@@ -210,9 +249,7 @@ impl Builder<'_> {
     }
 
     fn read_six(&mut self) {
-        let pass = self.pass;
-        self.code.set(2, 0);
-        self.fetch(stack::HEADER, 40, pass);
+        self.read_header(40);
         let code = &mut self.code;
         code.load(Width::Half, 1, FRAME, stack::HEADER + 4);
         code.swap_from_network(1);
@@ -282,9 +319,8 @@ impl Builder<'_> {
             }
             self.code
                 .load(Width::Word, 1, FRAME, stack::HEADER + at + offset);
-            if mask != u32::MAX {
-                self.code.op_on_half(Op::And, 1, mask.to_be());
-            }
+            // Even of the whole: else the verifier learns what the stack holds with each address, and gives up.
+            self.code.op_on_half(Op::And, 1, mask.to_be());
             self.code.jump_if_half(1, Is::Other, word.to_be(), other);
         }
     }
@@ -321,6 +357,7 @@ impl Builder<'_> {
             let [one, two] = [from.port().to_be_bytes(), to.port().to_be_bytes()];
             let ports = u32::from_ne_bytes([one[0], one[1], two[0], two[1]]);
             self.code.load(Width::Word, 1, FRAME, stack::PORTS);
+            self.code.op_on_half(Op::And, 1, u32::MAX);
             self.code.jump_if_half(1, Is::Other, ports, next);
             let whole = if is_v6 { 128 } else { 32 };
             self.compare(sender, (from.ip(), whole), next);
@@ -335,8 +372,13 @@ impl Builder<'_> {
     fn read_ports(&mut self, otherwise: Label) {
         self.code.load(Width::Long, 1, FRAME, stack::IS_LATER);
         self.code.jump_if(1, Is::Other, With::Number(0), otherwise);
+        let read = self.code.label();
+        self.code.load(Width::Long, 1, FRAME, stack::PORTS_OF);
+        self.code
+            .jump_if(1, Is::Equal, With::Register(TRANSPORT), read);
         self.code.copy(2, TRANSPORT);
         self.fetch(stack::PORTS, 4, otherwise);
+        self.code.here(read);
     }
 
     /// Only packets of the peers go on below.
