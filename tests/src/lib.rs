@@ -10,6 +10,7 @@ pub mod crash;
 pub mod folder;
 pub mod nft_writer;
 pub mod page;
+pub mod pair;
 pub mod poll;
 pub mod product;
 pub mod proof;

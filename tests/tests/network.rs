@@ -15,6 +15,7 @@ use squall_tests::catalogue::kinds;
 use squall_tests::compliance::trial::{Injection, RUN, build, facts};
 use squall_tests::compliance::{in_every_way, lifecycle};
 use squall_tests::folder::Folder;
+use squall_tests::pair::Pair;
 use squall_tests::poll::{poll, until};
 use squall_tests::sandbox::{Sandbox, command, skip, tmpfs};
 
@@ -306,9 +307,8 @@ const DATAGRAMS: u32 = 20_000;
 const AT_ONCE: u32 = 100;
 
 /// How many were missing, came twice, came after a later one, were wrong.
-fn stream(to: &UdpSocket) -> anyhow::Result<[u32; 4]> {
+fn stream(from: &UdpSocket, to: &UdpSocket) -> anyhow::Result<[u32; 4]> {
     let address = to.local_addr()?;
-    let from = UdpSocket::bind((address.ip(), 0))?;
     let datagram = |number: u32| number.to_le_bytes().repeat(16);
     let mut times = vec![0u32; DATAGRAMS as usize];
     let (mut overtaken, mut wrong, mut highest) = (0, 0, 0);
@@ -371,6 +371,7 @@ fn rates_are_inside_the_binomial_interval_in_both_families() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             for (kind, config, what) in &cases {
                 let to = UdpSocket::bind(address)?;
+                let from = UdpSocket::bind((to.local_addr()?.ip(), 0))?;
                 let mut config = config.clone();
                 config["ports"] = serde_json::json!([to.local_addr()?.port()]);
                 config["protocol"] = serde_json::json!("udp");
@@ -379,11 +380,11 @@ fn rates_are_inside_the_binomial_interval_in_both_families() {
                 let injection =
                     Injection::begin(state.path(), &build(kind, config.clone())?, Target::Host)?;
                 injection.inject().context(*kind)?;
-                let mut seen = stream(&to)?;
+                let mut seen = stream(&from, &to)?;
                 let mut share = f64::from(seen[*what]) / f64::from(DATAGRAMS);
                 if (share - chance).abs() > margin && facts().netem {
                     // What the kernel rolls has no seed of ours: one in a hundred lies outside, two in a row one in ten thousand.
-                    seen = stream(&to)?;
+                    seen = stream(&from, &to)?;
                     share = f64::from(seen[*what]) / f64::from(DATAGRAMS);
                 }
                 let outcome = injection.undo().context("the journal knows it")?;
@@ -401,6 +402,186 @@ fn rates_are_inside_the_binomial_interval_in_both_families() {
                 );
             }
         }
+        Ok(())
+    });
+}
+
+/// What an injection into the second of a pair says when it has landed.
+fn injected(
+    pair: &Pair,
+    kind: &str,
+    config: &serde_json::Value,
+) -> anyhow::Result<(Injection, String, Folder)> {
+    let state = Folder::new()?;
+    std::fs::create_dir_all(state.path().join("runs").join(RUN))?;
+    let target = Target::Namespace { path: pair.path(1) };
+    let injection = Injection::begin(state.path(), &build(kind, config.clone())?, target)?;
+    let observed = injection.inject().context(kind.to_owned())?;
+    let evidence = observed.first().map(|one| one.evidence.clone());
+    let landed = observed.iter().all(|one| one.presence == Presence::Present);
+    ensure!(landed, "{kind}: {observed:?}");
+    Ok((injection, evidence.unwrap_or_default(), state))
+}
+
+fn undone(injection: &Injection) -> anyhow::Result<String> {
+    let outcome = injection.undo().context("the journal knows it")?;
+    ensure!(outcome.stuck.is_none(), "{outcome:?}");
+    Ok(outcome.observations[0].evidence.clone())
+}
+
+#[test]
+fn between_interfaces_programs_have_the_same_rates_in_both_families() {
+    let test = "between_interfaces_programs_have_the_same_rates_in_both_families";
+    inside(test, || {
+        if !facts().tcx {
+            return skip(test, "the kernel has no TCX hook");
+        }
+        let pair = Pair::new()?;
+        let chance = 0.05;
+        let margin = 2.576 * (chance * (1.0 - chance) / f64::from(DATAGRAMS)).sqrt();
+        let cases = [
+            (
+                "network-loss",
+                serde_json::json!({"loss": "5%", "protocol": "udp"}),
+                0,
+            ),
+            (
+                "network-duplicate",
+                serde_json::json!({"duplicates": "5%", "protocol": "udp"}),
+                1,
+            ),
+            (
+                "network-corrupt",
+                serde_json::json!({"corrupted": "5%", "checksum": "fitting"}),
+                3,
+            ),
+        ];
+        for is_v6 in [false, true] {
+            for (kind, config, what) in &cases {
+                let (from, to) = pair.sockets(is_v6)?;
+                let mut config = config.clone();
+                config["ports"] = serde_json::json!([to.local_addr()?.port()]);
+                let (injection, evidence, _state) = injected(&pair, kind, &config)?;
+                ensure!(
+                    evidence.contains("at the TCX hooks of lo (in), vb (in)"),
+                    "{evidence}"
+                );
+                let seen = stream(&from, &to)?;
+                let told = undone(&injection)?;
+                let share = f64::from(seen[*what]) / f64::from(DATAGRAMS);
+                ensure!(
+                    (share - chance).abs() <= margin,
+                    "{kind} {config}: {share} of {chance} ± {margin}; {seen:?}; {told}"
+                );
+                let others: u32 = (0..4).filter(|one| one != what).map(|one| seen[one]).sum();
+                ensure!(
+                    others == if *what == 3 { seen[0] } else { 0 },
+                    "{kind} {config}: {seen:?}; {told}"
+                );
+                ensure!(
+                    stream(&from, &to)? == [0; 4],
+                    "{kind}: it goes on after the undo"
+                );
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_programs_cannot_do_exactly_the_queue_does() {
+    let test = "what_programs_cannot_do_exactly_the_queue_does";
+    inside(test, || {
+        if !facts().tcx || facts().netem {
+            return skip(test, "the kernel has no TCX hook, or netem beside it");
+        }
+        let pair = Pair::new()?;
+        let is_by = |kind: &str, config: serde_json::Value, words: &str| {
+            let (injection, evidence, _state) = injected(&pair, kind, &config)?;
+            ensure!(evidence.contains(words), "{kind} {config}: {evidence}");
+            undone(&injection).map(drop)
+        };
+        let (queue, hook) = ("its queue read by process", "at the TCX hooks of");
+        let ports = serde_json::json!([4001]);
+        let loss = serde_json::json!({"loss": "50%", "ports": ports});
+        let udp = serde_json::json!({"loss": "50%", "ports": ports, "protocol": "udp"});
+        let fitting =
+            serde_json::json!({"corrupted": "50%", "ports": ports, "checksum": "fitting"});
+        let broken = serde_json::json!({"corrupted": "50%", "ports": ports});
+        is_by("network-loss", loss, queue)?;
+        is_by("network-loss", udp.clone(), hook)?;
+        is_by("network-corrupt", fitting.clone(), hook)?;
+        is_by("network-corrupt", broken, queue)?;
+        // With forwarding and one way out nothing is forwarded; with two, it may be.
+        pair.inside(1, || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?;
+        is_by("network-loss", udp.clone(), hook)?;
+        pair.ip(1, "link add vc type veth peer name vd")?;
+        pair.ip(1, "link set vc up")?;
+        is_by("network-loss", udp, queue)?;
+        is_by("network-corrupt", fitting, queue)
+    });
+}
+
+/// The number before these words in what was counted.
+fn number(told: &str, words: &str) -> anyhow::Result<u64> {
+    let mut parts = told.split(", ");
+    let part = parts.find_map(|part| part.strip_suffix(words));
+    part.and_then(|part| part.parse().ok())
+        .with_context(|| format!("{words} in {told}"))
+}
+
+#[test]
+fn each_packet_on_the_wire_has_its_chance_in_a_large_one_too() {
+    let test = "each_packet_on_the_wire_has_its_chance_in_a_large_one_too";
+    inside(test, || {
+        if !facts().tcx {
+            return skip(test, "the kernel has no TCX hook");
+        }
+        const BYTES: usize = 64 << 20;
+        let pair = Pair::new()?;
+        let chance = 0.01;
+        let listener = pair.inside(1, || TcpListener::bind("10.99.0.2:0"))?;
+        let address = listener.local_addr()?;
+        let mut out = pair.inside(0, || TcpStream::connect(address))?;
+        let (mut into, _) = listener.accept()?;
+        let config = serde_json::json!({"corrupted": "1%", "checksum": "fitting", "ports": [address.port()]});
+        let (injection, evidence, _state) = injected(&pair, "network-corrupt", &config)?;
+        ensure!(evidence.contains("at the TCX hooks of"), "{evidence}");
+        let sender = std::thread::spawn(move || out.write_all(&vec![0; BYTES]));
+        let (mut bytes, mut turned, mut came) = (vec![0; 256 << 10], 0u64, 0);
+        loop {
+            let count = into.read(&mut bytes)?;
+            if count == 0 {
+                break;
+            }
+            came += count;
+            turned += bytes[..count]
+                .iter()
+                .map(|byte| u64::from(byte.count_ones()))
+                .sum::<u64>();
+        }
+        sender
+            .join()
+            .map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        ensure!(came == BYTES, "{came} bytes came");
+        let told = undone(&injection)?;
+        let (met, altered) = (
+            number(&told, " packets received")?,
+            number(&told, " changed")?,
+        );
+        // An Ethernet's packet carries 1,448 of them. The probe of the landing was met too.
+        let packets = BYTES.div_ceil(1448) as u64;
+        ensure!((packets..packets * 11 / 10).contains(&met), "{told}");
+        ensure!(
+            (turned..turned + 20).contains(&altered),
+            "{turned} bits came turned; {told}"
+        );
+        let share = turned as f64 / packets as f64;
+        let margin = 2.576 * (chance * (1.0 - chance) / packets as f64).sqrt();
+        ensure!(
+            (share - chance).abs() <= margin,
+            "{share} of {chance} ± {margin}; {told}"
+        );
         Ok(())
     });
 }

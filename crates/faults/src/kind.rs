@@ -27,6 +27,9 @@ pub struct HostFacts {
     /// The kernel has netem and what leads packets to it.
     #[serde(default)]
     pub netem: bool,
+    /// Programs of ours can be put at the TCX hook of an interface.
+    #[serde(default)]
+    pub tcx: bool,
     /// Kernel release.
     pub kernel: String,
     /// Number of processors this process may use.
@@ -56,6 +59,7 @@ impl HostFacts {
             nftables: crate::sys::nftables::answers(),
             packet_queue: packet_queue(),
             netem: netem(),
+            tcx: tcx(),
             kernel: rustix::system::uname()
                 .release()
                 .to_string_lossy()
@@ -76,6 +80,11 @@ pub fn packet_queue() -> Option<QueueRule> {
 /// Whether packets can be delayed and lost by the kernel's own qdiscs.
 pub fn netem() -> bool {
     crate::packet::netem::is_known()
+}
+
+/// Whether packets can be treated by programs where they pass an interface.
+pub fn tcx() -> bool {
+    crate::packet::tcx::is_known()
 }
 
 /// `v1`, `v2`, `hybrid` or `none`, followed by the hierarchies in whose root this process may create groups.

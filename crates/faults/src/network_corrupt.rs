@@ -36,9 +36,9 @@ impl FaultKind for NetworkCorrupt {
         kind: "network-corrupt",
         summary: "Bits of what packets carry are turned, with the checksum left wrong or made to fit.",
         class: Class::Served,
-        layer: "the kernel's packet filter on the receiving side: with a broken checksum the packet is lost and counted as bad, with a fitting one the application reads wrong bytes",
-        requires: said::REQUIRES,
-        after_kill: said::AFTER_KILL,
+        layer: "the kernel's packet filter (with a fitting checksum: the interface) on the receiving side: with a broken checksum the packet is lost and counted as bad, with a fitting one the application reads wrong bytes",
+        requires: said::REQUIRES_HOOK,
+        after_kill: said::AFTER_KILL_HOOK,
         targets: said::TARGETS,
         example: "network-corrupt: {target: {namespace: rank-1}, at: {time: 10s}, for: 20s, corrupted: 1%, checksum: fitting, peers: [10.0.0.0/8]}",
     };

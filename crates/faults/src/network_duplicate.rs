@@ -18,9 +18,9 @@ impl FaultKind for NetworkDuplicate {
         kind: "network-duplicate",
         summary: "Packets arrive twice.",
         class: Class::Served,
-        layer: "the kernel's packet filter; the copy is sent by a raw socket with a mark of ours, and on the receiving side it comes in by loopback; IPv6 link-local packets are not doubled",
-        requires: "nf_tables and nfnetlink_queue in the kernel, the nftables expression `queue` or the xtables target NFQUEUE, and CAP_NET_ADMIN and CAP_NET_RAW in the network namespace",
-        after_kill: said::AFTER_KILL,
+        layer: "the interface, or the kernel's packet filter; the copy has a mark of ours. By a queue it is sent by a raw socket, on the receiving side it comes in by loopback, and IPv6 link-local packets are not doubled",
+        requires: "CAP_NET_ADMIN in the network namespace, and with CAP_SYS_ADMIN eBPF and the TCX hook in the kernel; else nf_tables and nfnetlink_queue, the nftables expression `queue` or the xtables target NFQUEUE, and CAP_NET_RAW",
+        after_kill: said::AFTER_KILL_HOOK,
         targets: said::TARGETS,
         example: "network-duplicate: {target: {namespace: rank-1}, at: {time: 10s}, for: 20s, duplicates: 5%, peers: [10.0.0.0/8]}",
     };

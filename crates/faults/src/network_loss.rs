@@ -40,9 +40,9 @@ impl FaultKind for NetworkLoss {
         kind: "network-loss",
         summary: "Packets are lost, each by its own chance or in bursts.",
         class: Class::Served,
-        layer: "the kernel's packet filter on the receiving side: TCP retransmits and slows down, datagrams are missing",
-        requires: said::REQUIRES_KERNEL,
-        after_kill: said::AFTER_KILL_KERNEL,
+        layer: "the interface or the kernel's packet filter, on the receiving side: TCP retransmits and slows down, datagrams are missing",
+        requires: said::REQUIRES_HOOK_OR_KERNEL,
+        after_kill: said::AFTER_KILL_HOOK_OR_KERNEL,
         targets: said::TARGETS,
         example: "network-loss: {target: {namespace: rank-1}, at: {time: 10s}, for: 20s, loss: 5%, peers: [10.0.0.0/8]}",
     };

@@ -11,6 +11,7 @@ pub(crate) mod netem;
 pub mod server;
 pub mod ssh;
 pub mod tcp;
+pub(crate) mod tcx;
 pub mod traffic;
 
 pub use decide::Treatment;
@@ -25,7 +26,7 @@ use counts::Counts;
 use server::Order;
 use squall_model::event::{Observation, Presence};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use traffic::{EFFECT, PROBES, Traffic, found};
 
@@ -75,7 +76,9 @@ pub(crate) fn unmet_raw(facts: &HostFacts) -> Option<Unmet> {
 
 /// What the host lacks for a queue.
 pub(crate) fn unmet(target: &Target, facts: &HostFacts, treatment: &Treatment) -> Vec<Unmet> {
-    if facts.netem && facts.sys_admin && netem::does(treatment) && facts.packet_queue.is_none() {
+    let is_done_without =
+        (facts.netem && netem::does(treatment)) || (facts.tcx && tcx::does(treatment));
+    if is_done_without && facts.sys_admin && facts.packet_queue.is_none() {
         return unmet_rights(target, facts);
     }
     let mut unmet = unmet_rules(target, facts);
@@ -95,7 +98,7 @@ pub(crate) fn unmet(target: &Target, facts: &HostFacts, treatment: &Treatment) -
     unmet
 }
 
-/// How packets are treated. Where there are two ways, the namespace decides at the injection, and the landing says which it was.
+/// How packets are treated. Where there are several ways, the namespace decides at the injection, and the landing says which it was.
 pub(crate) fn mechanism(facts: &HostFacts, treatment: &Treatment) -> String {
     let queue = facts.packet_queue.map(|rule| {
         format!("packets are queued to user space ({rule}) and given their verdict there")
@@ -107,17 +110,23 @@ pub(crate) fn mechanism(facts: &HostFacts, treatment: &Treatment) -> String {
         };
         format!("filters of traffic control lead packets through {kind} at an interface of its own")
     });
-    match (kernel, queue) {
-        (Some(kernel), Some(queue)) => format!(
+    let others = match (kernel, queue) {
+        (Some(kernel), Some(queue)) => Some(format!(
             "{kernel}; where the namespace forwards or an interface has filters of others, {queue}"
-        ),
-        (Some(kernel), None) => kernel,
-        (None, Some(queue)) => queue,
-        (None, None) => "no rule leads packets anywhere".to_owned(),
+        )),
+        (kernel, queue) => kernel.or(queue),
+    };
+    if !facts.tcx || !tcx::does(treatment) {
+        return others.unwrap_or_else(|| "no rule leads packets anywhere".to_owned());
+    }
+    let programs = "eBPF programs of its own at the TCX hook of each interface, which go with the process that holds them";
+    match others {
+        Some(others) => format!("{programs}; {}, {others}", tcx::where_not(treatment)),
+        None => programs.to_owned(),
     }
 }
 
-/// By the kernel's own qdiscs where they do exactly this here, else by a queue.
+/// By programs at the interfaces' hooks, else by the kernel's own qdiscs, where they do exactly this here, else by a queue.
 pub(crate) fn inject(
     target: &Target,
     host: &mut dyn Door,
@@ -137,16 +146,30 @@ pub(crate) fn inject(
         object: format!("{target:?}"),
         source,
     };
-    let mut instead = String::new();
+    let looked = |error| os("look at the interfaces", error);
+    let mut instead = Vec::new();
+    if tcx::does(&treatment) {
+        let found = place.inside(|| Ok((tcx::hooks(traffic, &treatment)?, ssh::sessions()?)));
+        match found.map_err(looked)? {
+            (Ok(hooks), spared) => {
+                return tcx::inject(&place, hooks, &treatment, traffic, &networks, &spared, host);
+            }
+            (Err(because), _) => instead.push(because),
+        }
+    }
     if netem::does(&treatment) {
         let found = place.inside(|| netem::places(traffic, &networks, &ssh::sessions()?));
-        match found.map_err(|error| os("look at the interfaces", error))? {
+        match found.map_err(looked)? {
             Ok(places) => {
                 return netem::inject(&place, &places, &treatment, traffic, &networks, host);
             }
-            Err(because) => instead = format!(", as {because}"),
+            Err(because) => instead.push(because),
         }
     }
+    let instead = match instead.is_empty() {
+        true => String::new(),
+        false => format!(", as {}", instead.join(", and ")),
+    };
     let wish = host.draw("queue number");
     let (rule, number, spared) = place
         .inside(|| {
@@ -155,19 +178,9 @@ pub(crate) fn inject(
             Ok((rule, free_number(wish)?, ssh::sessions()?))
         })
         .map_err(|error| os("prepare a queue", error))?;
-    let counts = host.backup_dir()?.join("counts");
+    let counts = make_counts(host)?;
     let table = format!("squall_{}", host.injection());
-    let seed = (host.draw("packets") * (1u64 << 53) as f64) as u64;
-
-    let tally = Undo::Tally {
-        path: counts.clone(),
-    };
-    host.change(tally, "make the file of counts", &mut || {
-        // Its room on the disk is taken before any packet waits.
-        let file = std::fs::File::create(&counts)?;
-        Counts::default().write(&file)?;
-        file.sync_all()
-    })?;
+    let seed = seed(host);
     let undo = Undo::DeleteTable {
         family: "inet".to_owned(),
         table: table.clone(),
@@ -192,6 +205,26 @@ pub(crate) fn inject(
     host.serve(SERVED, order, Duration::from_secs(5)).map(drop)
 }
 
+/// What the draws of an injection begin with.
+fn seed(host: &dyn Door) -> u64 {
+    (host.draw("packets") * (1u64 << 53) as f64) as u64
+}
+
+/// Makes the file that the served child counts in.
+fn make_counts(host: &mut dyn Door) -> Result<PathBuf, FaultError> {
+    let counts = host.backup_dir()?.join("counts");
+    let tally = Undo::Tally {
+        path: counts.clone(),
+    };
+    host.change(tally, "make the file of counts", &mut || {
+        // Its room on the disk is taken before any packet is met.
+        let file = std::fs::File::create(&counts)?;
+        Counts::default().write(&file)?;
+        file.sync_all()
+    })?;
+    Ok(counts)
+}
+
 /// A number that no queue of this network namespace has.
 fn free_number(wish: f64) -> io::Result<u16> {
     let taken = queue::taken()?;
@@ -211,6 +244,9 @@ pub(crate) fn observe(
     if netem::is_used(changes) {
         return netem::observe(changes, traffic, treatment);
     }
+    if tcx::is_used(changes) {
+        return tcx::observe(changes, traffic);
+    }
     let table = changes.iter().find_map(|undo| match undo {
         Undo::DeleteTable { table, .. } => Some((undo, table)),
         _ => None,
@@ -229,23 +265,7 @@ pub(crate) fn observe(
     let Some(pid) = child(changes) else {
         return vec![crate::cpu_pressure::unseen()];
     };
-    let evidence = match met(undo, table, counts, traffic) {
-        Err(error) => Err(format!("what came through is unknown: {error}")),
-        Ok(met) if met.received == 0 => Err(format!(
-            "no packet has come through within {} s",
-            EFFECT.as_secs()
-        )),
-        Ok(met) if met.treated() == 0 => Err(format!(
-            "the fault has acted on no packet within {} s: {}",
-            EFFECT.as_secs(),
-            met.words_for_people(false)
-        )),
-        Ok(met) => Ok(met.words_for_people(false)),
-    };
-    let (presence, words) = match evidence {
-        Ok(words) => (Presence::Present, words),
-        Err(words) => (Presence::Unknown, words),
-    };
+    let (presence, words) = judged(met(undo, table, counts, traffic));
     vec![Observation {
         presence,
         source: "kernel state, counter".to_owned(),
@@ -254,6 +274,29 @@ pub(crate) fn observe(
             there.evidence
         ),
     }]
+}
+
+/// Whether what was counted shows that the fault has acted, in words.
+fn judged(met: io::Result<Counts>) -> (Presence, String) {
+    let within = EFFECT.as_secs();
+    match met {
+        Err(error) => (
+            Presence::Unknown,
+            format!("what came through is unknown: {error}"),
+        ),
+        Ok(met) if met.received == 0 => (
+            Presence::Unknown,
+            format!("no packet has come through within {within} s"),
+        ),
+        Ok(met) if met.treated() == 0 => (
+            Presence::Unknown,
+            format!(
+                "the fault has acted on no packet within {within} s: {}",
+                met.words_for_people(false)
+            ),
+        ),
+        Ok(met) => (Presence::Present, met.words_for_people(false)),
+    }
 }
 
 /// Waits until the fault has acted on a packet, and sends some.
@@ -370,9 +413,15 @@ pub(crate) use {on_packets, queue_fault};
 /// What all of them say of themselves.
 pub mod said {
     pub(crate) const REQUIRES: &str = "nf_tables and nfnetlink_queue in the kernel, the nftables expression `queue` or the xtables target NFQUEUE, and CAP_NET_ADMIN in the network namespace";
+    /// Those of [`super::tcx::does`].
+    pub(crate) const REQUIRES_HOOK: &str = "CAP_NET_ADMIN in the network namespace, and with CAP_SYS_ADMIN eBPF and the TCX hook in the kernel; else nf_tables and nfnetlink_queue, the nftables expression `queue` or the xtables target NFQUEUE";
+    /// Those of [`super::tcx::does`] and [`super::netem::does`].
+    pub(crate) const REQUIRES_HOOK_OR_KERNEL: &str = "CAP_NET_ADMIN in the network namespace, and with CAP_SYS_ADMIN eBPF and the TCX hook in the kernel, or netem, tbf, clsact, flower, fw, mirred and ifb; else nf_tables and nfnetlink_queue, the nftables expression `queue` or the xtables target NFQUEUE";
+    pub(crate) const AFTER_KILL_HOOK: &str = "the kernel, at once: programs at TCX hooks go with the process that held them, and packets pass when nobody reads a queue (what waited in it is lost); a queue's rule goes with the next `squall undo`";
+    pub(crate) const AFTER_KILL_HOOK_OR_KERNEL: &str = "the kernel, at once, where programs at TCX hooks did it (they go with the process that held them) or a queue (packets pass when nobody reads it; its rule goes with the next `squall undo`); guard, agent or the next `squall undo` where the kernel's own qdiscs did it, as nothing serves those";
     /// Those of [`super::netem::does`].
     pub(crate) const REQUIRES_KERNEL: &str = "CAP_NET_ADMIN in the network namespace, and netem, tbf, clsact, flower, fw, mirred and ifb in the kernel with CAP_SYS_ADMIN; else nf_tables and nfnetlink_queue, the nftables expression `queue` or the xtables target NFQUEUE";
-    pub(crate) const AFTER_KILL_KERNEL: &str = "by the kernel's own qdiscs nothing is served, and they go when guard or agent ends the injection, or with the next `squall undo`; by a queue the kernel lets packets pass at once, what waited is lost, and the rule goes with the next `squall undo`";
+    pub(crate) const AFTER_KILL_KERNEL: &str = "guard, agent or the next `squall undo` where the kernel's own qdiscs did it, as nothing serves those; the kernel, at once, where a queue did it: packets pass, what waited is lost, and the rule goes with the next `squall undo`";
     pub(crate) const AFTER_KILL: &str = "the kernel, at once: packets pass when nobody reads their queue, and what waited is lost; the rule goes with the next `squall undo`";
     pub(crate) const TARGETS: &[&str] = &["namespace", "container", "container-label", "host"];
 }

@@ -96,6 +96,7 @@ pub fn body(kind: &str) -> Option<Body> {
         "cpu-pressure" => Some(crate::cpu_pressure::serve),
         "memory-pressure" => Some(crate::memory_pressure::serve),
         crate::packet::SERVED => Some(crate::packet::server::serve),
+        crate::packet::tcx::SERVED => Some(crate::packet::tcx::server::serve),
         _ => None,
     }
 }

@@ -1,5 +1,7 @@
 //! The kernel's side: processes by pidfd, clocks, namespaces, netlink, starting children. All `unsafe` of this crate lives here.
 
+#[allow(unsafe_code, reason = "bpf(2)")]
+pub mod bpf;
 pub mod clock;
 pub mod diag;
 #[allow(

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub(crate) mod file;
 pub(crate) mod folder_time;
+mod hook;
 pub mod mark;
 pub mod perform;
 pub(crate) mod process;
@@ -68,6 +69,13 @@ pub enum Undo {
         /// The interface's number: another of the same name is not ours.
         index: u32,
         cookie: String,
+        namespace: Option<PathBuf>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace_inode: Option<u64>,
+    },
+    /// Detaches eBPF programs by name from the TCX hooks of a network namespace. They leave by themselves with the process that holds them.
+    DetachPrograms {
+        name: String,
         namespace: Option<PathBuf>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         namespace_inode: Option<u64>,
@@ -157,6 +165,11 @@ pub fn revert(undo: &Undo) -> Result<(), UndoError> {
             namespace,
             namespace_inode,
         } => way::delete_filters(device, *index, cookie, at(namespace, *namespace_inode)),
+        Undo::DetachPrograms {
+            name,
+            namespace,
+            namespace_inode,
+        } => hook::detach(name, at(namespace, *namespace_inode)),
     }
 }
 
@@ -194,6 +207,11 @@ pub fn presence(undo: &Undo) -> Observation {
             namespace,
             namespace_inode,
         } => way::filters_presence(device, *index, cookie, at(namespace, *namespace_inode)),
+        Undo::DetachPrograms {
+            name,
+            namespace,
+            namespace_inode,
+        } => hook::presence(name, at(namespace, *namespace_inode)),
     }
 }
 

@@ -1,11 +1,13 @@
-//! The packet queue: how exact its delays are, how many packets a second it takes, what it costs a bulk transfer. Two network namespaces
+//! The packet queue: how exact its delays are, how many packets a second it takes, what it costs a bulk transfer; and what programs at
+//! interfaces' hooks cost. Two network namespaces
 //! with a pair of interfaces between them; whoever sends and receives is pinned to the first core, the server of the queue to the second.
+
+mod programs;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -13,11 +15,11 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Value, json};
 use squall_faults::fault::Target;
 use squall_faults::packet::counts::Counts;
-use squall_faults::sys::namespace;
 
 use super::{Figure, median};
 use crate::compliance::trial::{Injection, RUN, build};
 use crate::folder::Folder;
+use crate::pair::Pair;
 use crate::poll::until;
 use crate::targets::served;
 
@@ -87,6 +89,7 @@ pub fn figures() -> Vec<Figure> {
             format!("{error:#}"),
         )),
     }
+    figures.extend(programs::figures(&pair));
     figures
 }
 
@@ -97,88 +100,7 @@ fn at_least(name: &str, value: f64, unit: &'static str, goal: f64, how: &str) ->
     }
 }
 
-/// Two namespaces and what keeps them.
-struct Pair {
-    keepers: [Child; 2],
-}
-
-impl Pair {
-    fn new() -> anyhow::Result<Pair> {
-        let keeper = || {
-            Command::new("unshare")
-                .args(["-n", "cat"])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .spawn()
-        };
-        let pair = Pair {
-            keepers: [keeper()?, keeper()?],
-        };
-        let ours = fs::read_link("/proc/self/ns/net")?;
-        until(LIMIT, || {
-            let link = |path: PathBuf| fs::read_link(path).is_ok_and(|link| link != ours);
-            Ok(link(pair.path(0)) && link(pair.path(1)))
-        })?;
-        let inside = |which: usize, words: &str| {
-            let net = format!("--net={}", pair.path(which).display());
-            let words = words.split(' ');
-            crate::sandbox::command(
-                "nsenter",
-                &[net.as_str(), "ip"]
-                    .into_iter()
-                    .chain(words)
-                    .collect::<Vec<_>>(),
-            )
-        };
-        let other = pair.keepers[1].id();
-        inside(
-            0,
-            &format!("link add va type veth peer name vb netns {other}"),
-        )?;
-        for (which, link, last) in [(0, "va", 1), (1, "vb", 2)] {
-            inside(which, &format!("addr add 10.99.0.{last}/24 dev {link}"))?;
-            inside(which, &format!("addr add fd99::{last}/64 dev {link} nodad"))?;
-            inside(which, &format!("link set {link} up"))?;
-            inside(which, "link set lo up")?;
-        }
-        Ok(pair)
-    }
-
-    fn path(&self, which: usize) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/ns/net", self.keepers[which].id()))
-    }
-
-    fn inside<T: Send>(
-        &self,
-        which: usize,
-        act: impl FnOnce() -> std::io::Result<T> + Send,
-    ) -> anyhow::Result<T> {
-        Ok(namespace::inside(Some(&self.path(which)), act)?)
-    }
-
-    /// A sender in the first and a receiver in the second.
-    fn sockets(&self, is_v6: bool) -> anyhow::Result<(UdpSocket, UdpSocket)> {
-        let to = if is_v6 { "[fd99::2]:0" } else { "10.99.0.2:0" };
-        let from = if is_v6 { "[fd99::1]:0" } else { "10.99.0.1:0" };
-        let to = self.inside(1, || UdpSocket::bind(to))?;
-        // A receiver that has to wait for its core loses nothing. SOL_SOCKET and SO_RCVBUFFORCE.
-        squall_faults::sys::mmsg::set_option(&to, 1, 33, 32 << 20)?;
-        let from = self.inside(0, || UdpSocket::bind(from))?;
-        from.connect(to.local_addr()?)?;
-        Ok((from, to))
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        for keeper in &mut self.keepers {
-            keeper.kill().ok();
-            keeper.wait().ok();
-        }
-    }
-}
-
-/// A delay in the second namespace, its server on the second core.
+/// A fault in the second namespace; the server of a queue on the second core.
 struct Delayed {
     injection: Injection,
     counts: PathBuf,
@@ -187,10 +109,14 @@ struct Delayed {
 
 impl Delayed {
     fn new(pair: &Pair, config: Value) -> anyhow::Result<Delayed> {
+        Delayed::by(pair, "network-delay", config)
+    }
+
+    fn by(pair: &Pair, kind: &str, config: Value) -> anyhow::Result<Delayed> {
         let folder = Folder::new()?;
         fs::create_dir_all(folder.path().join("runs").join(RUN))?;
         let target = Target::Namespace { path: pair.path(1) };
-        let injection = Injection::begin(folder.path(), &build("network-delay", config)?, target)?;
+        let injection = Injection::begin(folder.path(), &build(kind, config)?, target)?;
         injection.inject()?;
         for pid in served("packet-queue") {
             for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
@@ -424,14 +350,22 @@ fn capacity(pair: &Pair) -> anyhow::Result<f64> {
     Ok(median(&mut rates))
 }
 
-/// Bits a second of one TCP stream from the first namespace to the second.
-fn transfer(pair: &Pair, listener: &TcpListener) -> anyhow::Result<f64> {
+/// Bits a second of one TCP stream from the first namespace to the second. `pinned`: its sender to the first core, its receiver to the second.
+fn transfer(
+    pair: &Pair,
+    listener: &TcpListener,
+    pinned: bool,
+    length: Duration,
+) -> anyhow::Result<f64> {
     let address: SocketAddr = listener.local_addr()?;
     let mut out = pair.inside(0, || TcpStream::connect(address))?;
     let (mut into, _) = listener.accept()?;
     let sender = std::thread::spawn(move || {
+        if pinned {
+            sched_setaffinity(None, &core(0)).ok();
+        }
         let (begun, bytes) = (Instant::now(), vec![7; 256 << 10]);
-        while begun.elapsed() < TRANSFER {
+        while begun.elapsed() < length {
             if out.write_all(&bytes).is_err() {
                 return;
             }
@@ -452,20 +386,25 @@ fn transfer(pair: &Pair, listener: &TcpListener) -> anyhow::Result<f64> {
     Ok(rate / 1e9)
 }
 
+/// Takes what the probe of the landing left in the backlog.
+fn without_probes(listener: &TcpListener) -> anyhow::Result<()> {
+    listener.set_nonblocking(true)?;
+    while listener.accept().is_ok() {}
+    listener.set_nonblocking(false)?;
+    Ok(())
+}
+
 fn throughput(pair: &Pair) -> anyhow::Result<Vec<Figure>> {
     let (mut direct, mut queued, mut delayed) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let listener = pair.inside(1, || TcpListener::bind("10.99.0.2:0"))?;
         let port = listener.local_addr()?.port();
-        direct.push(transfer(pair, &listener)?);
+        direct.push(transfer(pair, &listener, false, TRANSFER)?);
         for (delay, found) in [("1ns", &mut queued), (DELAY_MS, &mut delayed)] {
             let config = json!({"delay": delay, "ports": [port]});
             let fault = Delayed::new(pair, config)?;
-            // What the probe of the landing left in the backlog.
-            listener.set_nonblocking(true)?;
-            while listener.accept().is_ok() {}
-            listener.set_nonblocking(false)?;
-            found.push(transfer(pair, &listener)?);
+            without_probes(&listener)?;
+            found.push(transfer(pair, &listener, false, TRANSFER)?);
             fault.end()?;
         }
     }

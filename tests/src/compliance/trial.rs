@@ -217,6 +217,7 @@ pub fn facts() -> HostFacts {
         nftables: true,
         packet_queue: squall_faults::kind::packet_queue(),
         netem: squall_faults::kind::netem(),
+        tcx: squall_faults::kind::tcx(),
         cores: std::thread::available_parallelism()
             .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
         memory_total: 8 << 30,

@@ -20,7 +20,7 @@ const SILENCE: Duration = Duration::from_millis(150);
 /// The one-way delay that is asked for.
 const WAIT: Duration = Duration::from_millis(30);
 
-const SHOWS_IN: &[Kind] = &[Kind::Nftables, Kind::StrayProcess];
+const SHOWS_IN: &[Kind] = &[Kind::Nftables, Kind::Bpf, Kind::StrayProcess];
 
 pub(super) const DELAY: Recipe = Recipe {
     kind: "network-delay",

@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Begins the file; the last character is its version.
+/// Begins the file; the last character is its version. A file without the last word is of a queue.
 const MAGIC: &[u8; 8] = b"sqcount1";
-const WORDS: usize = 12;
+const WORDS: usize = 13;
 
 /// Counts of packets since the queue was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +35,8 @@ pub struct Counts {
     /// How long those did, together, and the longest, in nanoseconds.
     pub held_ns: u64,
     pub held_ns_max: u64,
+    /// Packets were treated where they passed: nothing could overflow.
+    pub without_queue: bool,
 }
 
 impl Counts {
@@ -52,6 +54,7 @@ impl Counts {
             self.held,
             self.held_ns,
             self.held_ns_max,
+            u64::from(self.without_queue),
         ]
     }
 
@@ -90,6 +93,7 @@ impl Counts {
             held: next()?,
             held_ns: next()?,
             held_ns_max: next()?,
+            without_queue: next().is_ok_and(|word| word != 0),
         })
     }
 
@@ -137,6 +141,9 @@ impl Counts {
         if self.treated() == 0 {
             text.push_str(", none treated");
         }
+        if self.without_queue {
+            return text;
+        }
         text.push_str(&match self.overflowed {
             0 => ", no overflow was seen".to_owned(),
             count => format!(", {count} did not fit into the queue and passed untreated"),
@@ -179,6 +186,22 @@ mod tests {
         };
         assert_eq!(idle.treated(), 0, "a failure is no effect");
         assert!(idle.words_for_people(true).contains("none treated"));
+        let passed = Counts {
+            received: 5,
+            passed: 4,
+            dropped: 1,
+            without_queue: true,
+            ..Counts::default()
+        };
+        passed.write(&file).unwrap();
+        assert_eq!(Counts::read(&path).unwrap(), passed);
+        assert_eq!(
+            passed.words_for_people(true),
+            "5 packets received, 4 passed, 1 dropped"
+        );
+        // As it was written before there was a last word.
+        file.set_len(8 * 13).unwrap();
+        assert!(!Counts::read(&path).unwrap().without_queue);
         file.set_len(20).unwrap();
         assert!(Counts::read(&path).is_err());
         std::fs::write(&path, "another file").unwrap();

@@ -101,12 +101,12 @@ pub(crate) fn places(
     if let Err(error) = rehearse() {
         return Ok(Err(format!("the kernel has no netem for it: {error}")));
     }
-    if forwards() {
-        return Ok(Err("the namespace forwards packets of others".to_owned()));
-    }
     let route = Route::open()?;
     let (addressed, qdiscs) = (route.addressed()?, route.qdiscs()?);
     let mut links = route.links()?;
+    if forwards(&links) {
+        return Ok(Err("the namespace forwards packets of others".to_owned()));
+    }
     links.retain(|link| link.is_up && addressed.contains(&link.index));
     if links.is_empty() || links.len() > LINKS_MAX {
         return Ok(Err(format!(
@@ -141,8 +141,14 @@ pub(crate) fn places(
     Ok(Ok(links.into_iter().map(place).collect()))
 }
 
-/// Whether the namespace of this thread passes packets on.
-fn forwards() -> bool {
+/// Whether the namespace of this thread passes packets on: it may, and has two interfaces to do it between. That it may alone says nothing:
+/// where the host does, as for containers, each new namespace begins so.
+pub(super) fn forwards(links: &[tc::Link]) -> bool {
+    let is_between = |link: &&tc::Link| link.is_up && link.hardware != tc::LOOPBACK;
+    links.iter().filter(is_between).count() > 1 && may_forward()
+}
+
+fn may_forward() -> bool {
     ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]
         .iter()
         .any(|name| {

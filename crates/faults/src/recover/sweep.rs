@@ -3,6 +3,7 @@
 //! Whatever belongs to a run whose lock is held is skipped. What no run of this state folder explains is only removed when forced:
 //! it may belong to another user's squall, or to one with another state folder.
 
+mod hooks;
 mod links;
 
 use crate::agent::hook::place;
@@ -152,6 +153,7 @@ pub fn sweep(state: &Path, force: bool) -> io::Result<Vec<Found>> {
     sweep_cgroups(&runs, force, &mut found)?;
     sweep_tables(&runs, force, &mut found)?;
     links::sweep(&runs, force, &mut found)?;
+    hooks::sweep(&runs, force, &mut found)?;
     sweep_backups(state, &runs, force, &mut found)?;
     sweep_sockets(&runs, &mut found)?;
     Ok(found)

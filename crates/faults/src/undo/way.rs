@@ -16,17 +16,24 @@ pub(super) struct At<'a> {
 
 impl At<'_> {
     /// `None`: nothing leads to the namespace any more; it has taken what was in it along.
-    fn inside<T: Send>(
+    pub(super) fn inside<T: Send>(
         self,
-        act: impl FnOnce(Route) -> io::Result<T> + Send,
+        act: impl FnOnce() -> io::Result<T> + Send,
     ) -> io::Result<Option<T>> {
         match namespace::find_open(self.path, self.inode)? {
-            Some(place) => place.inside(|| act(Route::open()?)).map(Some),
+            Some(place) => place.inside(act).map(Some),
             None => Ok(None),
         }
     }
 
-    fn command(self, command: &str) -> String {
+    fn routed<T: Send>(
+        self,
+        act: impl FnOnce(Route) -> io::Result<T> + Send,
+    ) -> io::Result<Option<T>> {
+        self.inside(|| act(Route::open()?))
+    }
+
+    pub(super) fn command(self, command: &str) -> String {
         match self.path {
             Some(path) => format!("nsenter --net={} {command}", path.display()),
             None => command.to_owned(),
@@ -36,7 +43,7 @@ impl At<'_> {
 
 /// Deletes an interface by name and kind.
 pub(super) fn delete_link(name: &str, kind: &str, at: At<'_>) -> Result<(), UndoError> {
-    let deleted = at.inside(|route| route.delete_link(name, kind));
+    let deleted = at.routed(|route| route.delete_link(name, kind));
     deleted.map(drop).map_err(|error| {
         let remedy = at.command(&format!("ip link delete {name}"));
         UndoError::new(format!("delete the interface {name}"), error, remedy)
@@ -50,7 +57,7 @@ pub(super) fn delete_filters(
     cookie: &str,
     at: At<'_>,
 ) -> Result<(), UndoError> {
-    let deleted = at.inside(|route| route.delete_filters(index, cookie));
+    let deleted = at.routed(|route| route.delete_filters(index, cookie));
     deleted.map(drop).map_err(|error| {
         let remedy = at.command(&format!("tc qdisc delete dev {device} clsact"));
         UndoError::new(
@@ -63,7 +70,7 @@ pub(super) fn delete_filters(
 
 /// Reads from the kernel whether the interface is there.
 pub(super) fn link_presence(name: &str, kind: &str, at: At<'_>) -> Observation {
-    let found = at.inside(|route| {
+    let found = at.routed(|route| {
         let links = route.links()?;
         Ok(links
             .iter()
@@ -74,7 +81,7 @@ pub(super) fn link_presence(name: &str, kind: &str, at: At<'_>) -> Observation {
 
 /// Reads from the kernel whether the filters are there.
 pub(super) fn filters_presence(device: &str, index: u32, cookie: &str, at: At<'_>) -> Observation {
-    let found = at.inside(|route| Ok(route.whose_filters(index, cookie)?.0));
+    let found = at.routed(|route| Ok(route.whose_filters(index, cookie)?.0));
     told(found, &format!("filters {cookie} at {device}"))
 }
 

@@ -9,6 +9,7 @@ mod common;
 #[cfg(feature = "crash-points")]
 mod crashes;
 mod files;
+mod hooks;
 mod links;
 mod mounts;
 mod network;
