@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -210,11 +211,11 @@ fn squeezed(zeros: usize) -> Vec<u8> {
     miniz_oxide::deflate::compress_to_vec(&vec![0; zeros], 9)
 }
 
-/// Streams whose clients have stopped reading: the service is held back, and nothing is lost when they go on.
-fn stopped(upstream: &str, says: &str, clients: usize) -> anyhow::Result<u64> {
+/// A service that never ends to speak, and how many of its clients hold it back now.
+fn pouring(head: &str, reads_head: bool) -> anyhow::Result<(String, Arc<AtomicUsize>)> {
     let blocked = Arc::new(AtomicUsize::new(0));
     let told = blocked.clone();
-    let (head, event) = (says.to_owned(), EVENT);
+    let (head, event) = (head.to_owned(), EVENT);
     let pour = move |mut client: TcpStream| {
         client
             .set_write_timeout(Some(Duration::from_millis(500)))
@@ -247,8 +248,35 @@ fn stopped(upstream: &str, says: &str, clients: usize) -> anyhow::Result<u64> {
             }
         }
     };
+    Ok((service(pour, reads_head)?, blocked))
+}
+
+/// Waits until so many clients hold their service back, and the proxy has come to rest.
+fn at_rest(live: &Live, blocked: &AtomicUsize, clients: usize) -> anyhow::Result<()> {
+    poll(LIMIT, || {
+        let count = blocked.load(Ordering::Relaxed);
+        ensure!(count == clients, "{count} of {clients} are held back");
+        Ok(Some(()))
+    })?;
+    // A service also waits while the proxy has much to do: it has come to rest when its CPU time stands still.
+    let mut last = (String::new(), Instant::now());
+    poll(LIMIT, || {
+        let used = cpu(live)?;
+        if used != last.0 {
+            last = (used, Instant::now());
+        }
+        ensure!(
+            last.1.elapsed() > Duration::from_millis(500),
+            "it is at work"
+        );
+        Ok(Some(()))
+    })
+}
+
+/// Streams whose clients have stopped reading: the service is held back, and nothing is lost when they go on.
+fn stopped(upstream: &str, says: &str, clients: usize) -> anyhow::Result<u64> {
     let speaks_http = upstream == "http";
-    let address = service(pour, speaks_http)?;
+    let (address, blocked) = pouring(says, speaks_http)?;
     let desk = Desk::new()?;
     let (live, listen) = match speaks_http {
         true => proxied(&desk, &format!("http://{address}"))?,
@@ -273,24 +301,7 @@ fn stopped(upstream: &str, says: &str, clients: usize) -> anyhow::Result<u64> {
     let mut streams = (0..clients)
         .map(|_| ask())
         .collect::<anyhow::Result<Vec<_>>>()?;
-    poll(LIMIT, || {
-        let count = blocked.load(Ordering::Relaxed);
-        ensure!(count == clients, "{count} of {clients} are held back");
-        Ok(Some(()))
-    })?;
-    // A service also waits while the proxy has much to do: it has come to rest when its CPU time stands still.
-    let mut last = (String::new(), Instant::now());
-    poll(LIMIT, || {
-        let used = cpu(&live)?;
-        if used != last.0 {
-            last = (used, Instant::now());
-        }
-        ensure!(
-            last.1.elapsed() > Duration::from_millis(500),
-            "it is at work"
-        );
-        Ok(Some(()))
-    })?;
+    at_rest(&live, &blocked, clients)?;
     let each = memory(&live, "VmRSS")?.saturating_sub(before) * 1024 / clients as u64;
     // Whoever reads again gets what comes next.
     let wanted = if speaks_http {
@@ -318,6 +329,57 @@ fn a_client_that_stops_reading_stops_its_service() -> anyhow::Result<()> {
         println!("{kind}: {each} B for each stopped stream");
         ensure!(each <= 64 << 10, "{kind}: {each} B for each stopped stream");
     }
+    Ok(())
+}
+
+/// The same with TLS on both sides: the service's is spoken by another proxy, the clients' by Python.
+#[test]
+fn a_stopped_stream_in_tls_holds_no_more() -> anyhow::Result<()> {
+    let desk = Desk::new()?;
+    let (pouring, blocked) = pouring(&format!("{EVENTS}\r\n"), true)?;
+    let (service, far) = started(
+        &desk,
+        &format!(
+            "version: 1\nproxies: [{{name: it, upstream: \"{pouring}\", tls: {{ca: service}}}}]\n"
+        ),
+    )?;
+    let rules = "[{fault: {llm-model: {value: other}}}]";
+    let (live, listen) = started(
+        &desk,
+        &format!(
+            "version: 1\nproxies: [{{name: it, upstream: \"https://{far}\", ca: service/squall-test-ca.pem, tls: {{ca: ours}}, rules: {rules}}}]\n"
+        ),
+    )?;
+    let script = desk.write("tls.py", include_str!("../src/tls.py"))?;
+    let clients = |count: usize| {
+        Command::new("python3")
+            .arg(&script)
+            .arg(desk.path().join("ours/squall-test-ca.pem"))
+            .args([&listen, "stop", &count.to_string()])
+            .stdin(Stdio::piped())
+            .spawn()
+    };
+    // What the process needs once is not counted: as many connections as there are threads were made before.
+    let ended = |mut python: Child| -> anyhow::Result<()> {
+        drop(python.stdin.take());
+        ensure!(python.wait()?.success());
+        poll(LIMIT, || {
+            let count = blocked.load(Ordering::Relaxed);
+            ensure!(count == 0, "{count} are still there");
+            Ok(Some(()))
+        })
+    };
+    let first = clients(4)?;
+    at_rest(&live, &blocked, 4)?;
+    ended(first)?;
+    let before = memory(&live, "VmRSS")?;
+    let all = clients(40)?;
+    at_rest(&live, &blocked, 40)?;
+    let each = memory(&live, "VmRSS")?.saturating_sub(before) * 1024 / 40;
+    println!("tls: {each} B for each stopped stream");
+    ensure!(each <= 64 << 10, "{each} B for each stopped stream");
+    ended(all)?;
+    drop(service);
     Ok(())
 }
 

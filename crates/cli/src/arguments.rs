@@ -174,12 +174,21 @@ pub(crate) struct Proxy {
     /// Where clients connect: a free port of 127.0.0.1 unless given
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "file")]
     pub(crate) listen: Option<String>,
-    /// The service to lead to: HOST:PORT, http://HOST:PORT, or `mock`, which answers as a model's service would
+    /// The service to lead to: HOST:PORT, http://HOST:PORT, https://HOST, tls://HOST:PORT, or `mock`, which answers as a model's service would
     #[arg(long, value_name = "SERVICE", conflicts_with = "file")]
     pub(crate) upstream: Option<String>,
     /// The same as `--upstream mock`
     #[arg(long, conflicts_with_all = ["file", "upstream"])]
     pub(crate) mock: bool,
+    /// Certificates (PEM) that vouch for a service with TLS, in place of the system's
+    #[arg(long, value_name = "PATH", requires = "upstream")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The name that the certificate of a service with TLS must have: that of the upstream unless given
+    #[arg(long, value_name = "NAME", requires = "upstream")]
+    pub(crate) server_name: Option<String>,
+    /// Speak TLS to clients, with a certificate of the test CA in this folder; one is made where there is none
+    #[arg(long, value_name = "FOLDER", conflicts_with = "file")]
+    pub(crate) tls_ca: Option<PathBuf>,
     /// Where the API answers; off loopback it needs a token, which is in the state folder
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8474")]
     pub(crate) api: std::net::SocketAddr,

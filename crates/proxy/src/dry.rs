@@ -8,6 +8,7 @@ use crate::proxy::{Lasting, Proxy};
 use crate::record::Recorder;
 use crate::relay::{Ends, Fate, Session, Side, session};
 use crate::stream::Nanos;
+use crate::tls::Secured;
 use std::sync::Arc;
 
 /// One connection of one proxy.
@@ -22,7 +23,14 @@ pub struct Dry {
 impl Dry {
     /// A client of a proxy that leads to `upstream` and has these rules has just connected. Nothing is dialled.
     pub fn new(seed: u64, upstream: &str, rules: &[RuleConfig]) -> Dry {
-        let proxy = Proxy::new("dry", upstream, seed, &Lasting::default(), Recorder::none());
+        let proxy = Proxy::new(
+            "dry",
+            upstream,
+            seed,
+            &Lasting::default(),
+            Recorder::none(),
+            Secured::default(),
+        );
         let (mut streams, mut webs) = (Vec::new(), Vec::new());
         for rule in rules {
             match rule.rule() {
@@ -57,7 +65,7 @@ impl Dry {
     fn says(&mut self, side: Side, bytes: &[u8], part: usize) -> usize {
         let mut taken = 0;
         while taken < bytes.len() && !self.is_over() {
-            let room = self.session.room(side, 0).min(part.max(1));
+            let room = self.session.room(side, 0, 0).min(part.max(1));
             let end = bytes.len().min(taken + room);
             if end == taken {
                 break;

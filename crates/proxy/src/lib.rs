@@ -11,6 +11,7 @@ mod record;
 mod relay;
 pub mod served;
 pub mod stream;
+mod tls;
 mod watch;
 pub mod web;
 
@@ -19,3 +20,4 @@ pub use dry::Dry;
 pub use proxies::{Proxies, ProxyError, Seen, Told, Wanted};
 pub use proxy::Counters;
 pub use record::{Record, Recorder, What};
+pub use tls::{Security, Serve, TlsError};

@@ -4,6 +4,7 @@ use crate::proxy::{Counters, Lasting, Proxy, locked, speaks_http};
 use crate::record::Recorder;
 use crate::relay::Relay;
 use crate::stream::Rule;
+use crate::tls::{Secured, Security, TlsError};
 use crate::web::WebRule;
 use std::collections::BTreeMap;
 use std::io;
@@ -35,6 +36,9 @@ pub enum ProxyError {
         /// What the system says.
         source: io::Error,
     },
+    /// TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The rule's name is taken.
     #[error("could not set the rule `{0}`, because the proxy has one of that name")]
     RuleExists(String),
@@ -62,6 +66,8 @@ pub struct Wanted {
     pub upstream: String,
     /// Whether it accepts clients.
     pub enabled: bool,
+    /// TLS on either side.
+    pub security: Security,
 }
 
 /// A proxy as it is.
@@ -244,13 +250,15 @@ impl Proxies {
         let mut entries = locked(&self.entries);
         let entry = find(&mut entries, &wanted.name)?;
         let moves = !entry.listens_on(&wanted.listen);
-        if moves || entry.wanted.upstream != wanted.upstream {
+        let secured = entry.wanted.security != wanted.security;
+        if moves || secured || entry.wanted.upstream != wanted.upstream {
             self.switch_off(entry);
             if moves {
                 entry.wanted.listen.clone_from(&wanted.listen);
                 entry.asked.clone_from(&wanted.listen);
             }
             entry.wanted.upstream.clone_from(&wanted.upstream);
+            entry.wanted.security.clone_from(&wanted.security);
         }
         self.switch(entry, wanted.enabled)?;
         Ok(entry.seen())
@@ -412,15 +420,17 @@ impl Proxies {
             listen: entry.wanted.listen.clone(),
             source,
         };
+        let (wanted, lasting) = (&entry.wanted, &entry.lasting);
+        let secured = Secured::new(&wanted.security, &wanted.listen, &wanted.upstream)?;
         let listener = TcpListener::bind(host_and_port(&entry.wanted.listen)).map_err(failed)?;
         let listen = listener.local_addr().map_err(failed)?;
-        let (wanted, lasting) = (&entry.wanted, &entry.lasting);
         let proxy = Proxy::new(
             &wanted.name,
             &wanted.upstream,
             self.seed,
             lasting,
             self.recorder.clone(),
+            secured,
         );
         let proxy = Arc::new(proxy);
         proxy.set_rules(entry.rules.clone(), entry.web_rules.clone());

@@ -2,16 +2,53 @@
 
 use crate::record::{Recorder, What};
 use crate::stream::Rule;
+use crate::tls::Secured;
 use crate::web::{Pace, WebRule};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How the address of a service begins that is spoken to in HTTP/1.1.
-pub(crate) const HTTP: &str = "http://";
+const HTTP: &str = "http://";
+/// In HTTP/1.1 over TLS.
+const HTTPS: &str = "https://";
+/// In TLS, and nothing is known of what is said in it.
+const TLS: &str = "tls://";
 
 /// Whether what is behind this upstream is spoken to in HTTP.
 pub(crate) fn speaks_http(upstream: &str) -> bool {
-    upstream.starts_with(HTTP) || upstream.parse::<Pace>().is_ok()
+    [HTTP, HTTPS]
+        .iter()
+        .any(|scheme| upstream.starts_with(scheme))
+        || upstream.parse::<Pace>().is_ok()
+}
+
+/// Whether what is behind this upstream is spoken to in TLS.
+pub(crate) fn is_secured(upstream: &str) -> bool {
+    [HTTPS, TLS]
+        .iter()
+        .any(|scheme| upstream.starts_with(scheme))
+}
+
+/// `host:port` of an upstream.
+pub(crate) fn address(upstream: &str) -> String {
+    let schemes = [HTTP, HTTPS, TLS];
+    let rest = schemes
+        .iter()
+        .find_map(|scheme| upstream.strip_prefix(scheme));
+    let address = rest.map_or(upstream, |rest| rest.trim_end_matches('/'));
+    let has_port = address
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    match upstream.starts_with(HTTPS) && !has_port {
+        true => format!("{address}:443"),
+        false => address.to_owned(),
+    }
+}
+
+/// As a client of the service itself would write it: the usual port is left out.
+fn authority(upstream: &str) -> String {
+    let address = address(upstream);
+    address.strip_suffix(":443").unwrap_or(&address).to_owned()
 }
 
 /// Bytes that went through, since the proxy was made.
@@ -44,6 +81,9 @@ pub(crate) struct Proxy {
     pub(crate) name: Arc<str>,
     /// `host:port` of the service.
     pub(crate) upstream: String,
+    /// What requests say in `host`, where that is not left as the client has it.
+    pub(crate) authority: Option<String>,
+    pub(crate) secured: Secured,
     pub(crate) speaks_http: bool,
     /// The service is built in.
     pub(crate) pace: Option<Pace>,
@@ -70,14 +110,13 @@ impl Proxy {
         seed: u64,
         lasting: &Lasting,
         recorder: Recorder,
+        secured: Secured,
     ) -> Proxy {
         Proxy {
             name: name.into(),
-            upstream: upstream
-                .strip_prefix(HTTP)
-                .unwrap_or(upstream)
-                .trim_end_matches('/')
-                .to_owned(),
+            upstream: address(upstream),
+            authority: is_secured(upstream).then(|| authority(upstream)),
+            secured,
             speaks_http: speaks_http(upstream),
             pace: upstream.parse().ok(),
             // Proxies under one seed draw independently of each other.

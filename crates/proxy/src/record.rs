@@ -50,6 +50,11 @@ pub enum What {
         /// Why.
         because: String,
     },
+    /// A client was turned away.
+    Refused {
+        /// Why.
+        because: String,
+    },
     /// A rule has acted.
     Fired {
         /// Its name.

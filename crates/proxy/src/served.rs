@@ -6,7 +6,7 @@ use crate::file::{self, RuleConfig};
 use crate::record::{Record, Recorder, What};
 use crate::stream::Rule;
 use crate::web::WebRule;
-use crate::{Proxies, Wanted};
+use crate::{Proxies, Security, Wanted};
 use squall_model::exchange::{Exchange, Fired};
 use squall_model::proxying::{Followed, FromProxy, LINE_MAX, Start, ToProxy};
 use std::collections::BTreeMap;
@@ -86,6 +86,7 @@ pub fn serve(
     let proxies =
         Proxies::start(start.seed, WORKERS, recorder).map_err(|error| error.to_string())?;
     let wanted = Wanted {
+        security: Security::default(),
         name: NAME.to_owned(),
         listen: "127.0.0.1:0".to_owned(),
         upstream: start.upstream.clone(),
@@ -307,7 +308,10 @@ impl Collector {
                 follow(shared, &Followed::Exchange(exchange));
             }
             What::Closed { .. } => drop(self.open.remove(&connection)),
-            What::Opened { .. } | What::Unreachable { .. } | What::Unmatched { .. } => {}
+            What::Opened { .. }
+            | What::Refused { .. }
+            | What::Unreachable { .. }
+            | What::Unmatched { .. } => {}
         }
     }
 }

@@ -4,7 +4,7 @@
 use rustix::net::sockopt;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use squall_proxy::stream::{Fault, HELD_MAX, Rule, Way};
-use squall_proxy::{Proxies, Recorder, Wanted, What};
+use squall_proxy::{Proxies, Recorder, Security, Wanted, What};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
@@ -56,6 +56,7 @@ fn desk(upstream: SocketAddr) -> Desk {
 
 fn wanted(upstream: &str) -> Wanted {
     Wanted {
+        security: Security::default(),
         name: "it".into(),
         listen: "127.0.0.1:0".into(),
         upstream: upstream.into(),

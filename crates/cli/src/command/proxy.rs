@@ -7,7 +7,7 @@ use crate::live::proxy::View;
 use crate::output::Failure;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use squall_model::exit::Exit;
-use squall_proxy::file::{ProxyConfig, ProxyFile};
+use squall_proxy::file::{ProxyConfig, ProxyFile, TlsConfig};
 use squall_proxy::{Api, Proxies, ProxyError, Record, Recorder, Settings, What};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -97,21 +97,23 @@ fn wanted(arguments: &arguments::Proxy) -> Result<ProxyFile, Failure> {
     }
     if let Some(upstream) = upstream {
         if !squall_proxy::file::is_service(&upstream) {
-            let help = "write it like 127.0.0.1:6379, http://127.0.0.1:8000, or mock:first-token=20ms,token=5ms,tokens=16";
+            let help = "write it like 127.0.0.1:6379, http://127.0.0.1:8000, https://example.org, tls://127.0.0.1:6380, or mock:first-token=20ms,token=5ms,tokens=16";
             return Err(Failure::new(
                 Exit::Usage,
                 format!("`{upstream}` is no service"),
                 Some(help),
             ));
         }
+        let listen = arguments.listen.as_deref().unwrap_or("127.0.0.1:0");
+        let tls = arguments.tls_ca.clone();
         file.proxies.push(ProxyConfig {
-            name: "proxy".into(),
-            listen: arguments
-                .listen
-                .clone()
-                .unwrap_or_else(|| "127.0.0.1:0".into()),
-            upstream,
-            rules: Vec::new(),
+            ca: arguments.ca.clone(),
+            server_name: arguments.server_name.clone(),
+            tls: tls.map(|ca| TlsConfig {
+                ca,
+                names: Vec::new(),
+            }),
+            ..ProxyConfig::plain("proxy", listen, &upstream)
         });
     }
     if file.proxies.is_empty() && arguments.no_api {

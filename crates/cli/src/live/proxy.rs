@@ -70,6 +70,14 @@ impl View {
                 " listen   {} {} → {}",
                 wanted.name, wanted.listen, wanted.upstream
             ));
+            if let Some(serve) = &wanted.security.serve {
+                let path = serve.certificate();
+                self.say(&format!(
+                    " trust    {} · clients of {} check TLS by it",
+                    path.display(),
+                    wanted.name
+                ));
+            }
             for told in seen.told() {
                 let way = told.way.map(|way| format!(", {way}")).unwrap_or_default();
                 self.say(&format!(" armed    {} {}{way}", told.proxy, told.rule));
@@ -106,7 +114,7 @@ impl View {
                     ));
                 }
             }
-            What::Unmatched { because } => {
+            What::Refused { because } | What::Unmatched { because } => {
                 if self
                     .told
                     .insert((record.proxy.to_string(), because.clone()))

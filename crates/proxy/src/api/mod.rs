@@ -43,7 +43,9 @@ impl From<ProxyError> for ApiError {
             ProxyError::Unknown(_) => ApiError::new(404, "proxy not found"),
             ProxyError::RuleExists(_) => ApiError::new(409, "toxic already exists"),
             ProxyError::UnknownRule(_) => ApiError::new(404, "toxic not found"),
-            ProxyError::Listen { .. } => ApiError::new(500, &error.to_string()),
+            ProxyError::Listen { .. } | ProxyError::Tls(_) => {
+                ApiError::new(500, &error.to_string())
+            }
             ProxyError::TooMany(_) | ProxyError::WrongKind(_) => {
                 ApiError::new(400, &error.to_string())
             }

@@ -4,7 +4,7 @@ use super::toxic::{self, Shown};
 use super::{Answer, ApiError, VERSION, parsed};
 use crate::file::read_rule;
 use crate::stream::{Rule, Way};
-use crate::{Proxies, ProxyError, Seen, Told, Wanted};
+use crate::{Proxies, ProxyError, Security, Seen, Told, Wanted};
 use serde::{Deserialize, Serialize};
 use squall_model::diagnostic::Diagnostic;
 use std::collections::BTreeMap;
@@ -150,6 +150,7 @@ impl Call<'_> {
     fn wanted(&self, asked: AskedProxy, place: &str) -> Result<Wanted, ApiError> {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         Ok(Wanted {
+            security: Security::default(),
             name: given(asked.name).ok_or_else(|| missing(&format!("name{place}")))?,
             upstream: given(asked.upstream).ok_or_else(|| missing(&format!("upstream{place}")))?,
             listen: given(asked.listen).unwrap_or_else(|| "127.0.0.1:0".to_owned()),

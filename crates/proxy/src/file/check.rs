@@ -1,7 +1,7 @@
 //! What a file must say besides its shape.
 
 use super::{FaultConfig, PerConfig, ProxyFile, RuleConfig, StreamFault, WayConfig};
-use crate::proxy::{HTTP, speaks_http};
+use crate::proxy::{address, is_secured, speaks_http};
 use crate::web::{Pace, WebFault};
 use squall_model::load::{Node, Reporter};
 use std::collections::BTreeSet;
@@ -20,17 +20,28 @@ pub(super) fn check(file: &ProxyFile, tree: &Node, report: &mut Reporter<'_>) {
             );
         }
         let is_mock = proxy.upstream.parse::<Pace>().is_ok();
-        let upstream = proxy
-            .upstream
-            .strip_prefix(HTTP)
-            .map(|rest| rest.trim_end_matches('/'));
+        let upstream = address(&proxy.upstream);
         for (key, address) in [
             ("listen", proxy.listen.as_str()),
-            ("upstream", upstream.unwrap_or(&proxy.upstream)),
+            ("upstream", upstream.as_str()),
         ] {
             if !(is_address(address) || is_mock && key == "upstream") {
-                let help = "write it like `127.0.0.1:6379`, or a service that is to be spoken to in HTTP like `http://127.0.0.1:8000`";
+                let help = "write it like `127.0.0.1:6379`, or a service that is to be spoken to in HTTP like `http://127.0.0.1:8000` or `https://example.org`";
                 report.problem(place(key), "address", "this is no `host:port`", help);
+            }
+        }
+        for (key, given) in [
+            ("ca", proxy.ca.is_some()),
+            ("server-name", proxy.server_name.is_some()),
+        ] {
+            if given && !is_secured(&proxy.upstream) {
+                let help = "write the upstream like `https://host` or `tls://host:port`, or leave the key out";
+                report.problem(
+                    place(key),
+                    "no-tls",
+                    "the service is not spoken to in TLS",
+                    help,
+                );
             }
         }
         let nodes = node.get("rules").map(Node::items).unwrap_or_default();

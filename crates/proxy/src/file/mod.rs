@@ -5,16 +5,17 @@ mod fault;
 
 pub use fault::{FaultConfig, StreamFault};
 
-use crate::proxy::{HTTP, speaks_http};
+use crate::proxy::{address, speaks_http};
 use crate::stream::{Per, Rule, Way};
 use crate::web::{Pace, WebRule, When};
-use crate::{Proxies, ProxyError, Wanted};
+use crate::{Proxies, ProxyError, Security, Serve, Wanted};
 use check::{check, is_address};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_model::diagnostic::Diagnostic;
 use squall_model::load;
 use squall_model::units::Percent;
+use std::path::PathBuf;
 
 /// The name of the proxy file's schema.
 pub const PROXY_ID: &str = "squall.proxy/1";
@@ -41,11 +42,31 @@ pub struct ProxyConfig {
     /// Where clients connect, `host:port`. Unless given, a free port of 127.0.0.1, which is told at the start.
     #[serde(default = "anywhere")]
     pub listen: String,
-    /// The service: `host:port`, `http://host:port`, or `mock`, which answers by itself in OpenAI's and Anthropic's shapes (`mock:first-token=20ms,token=5ms,tokens=16`).
+    /// The service: `host:port`, or `tls://host:port` where it speaks TLS; `http://host:port` or `https://host` where it speaks HTTP; or `mock`, which answers by itself in OpenAI's and Anthropic's shapes (`mock:first-token=20ms,token=5ms,tokens=16`).
     pub upstream: String,
+    /// A file of certificates (PEM) that vouch for a service with TLS, in place of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The name that the certificate of a service with TLS must have; the upstream's host unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Speaks TLS to clients too, with a certificate of a test CA. Faults act on what is said inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
     /// Rules, in the order in which bytes pass them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleConfig>,
+}
+
+/// TLS towards clients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The folder of the test CA; made, with a new CA, where there is none. Clients are to trust its `squall-test-ca.pem`.
+    pub ca: PathBuf,
+    /// Names and addresses that clients ask for, beside `localhost`, 127.0.0.1, ::1, and the hosts of `listen` and `upstream`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
 }
 
 fn anywhere() -> String {
@@ -147,6 +168,33 @@ impl RuleConfig {
     }
 }
 
+impl ProxyConfig {
+    /// A proxy that leads from here to there, without rules and without TLS towards clients.
+    pub fn plain(name: &str, listen: &str, upstream: &str) -> ProxyConfig {
+        ProxyConfig {
+            name: name.to_owned(),
+            listen: listen.to_owned(),
+            upstream: upstream.to_owned(),
+            ca: None,
+            server_name: None,
+            tls: None,
+            rules: Vec::new(),
+        }
+    }
+
+    fn security(&self) -> Security {
+        let serve = |tls: &TlsConfig| Serve {
+            ca: tls.ca.clone(),
+            names: tls.names.clone(),
+        };
+        Security {
+            ca: self.ca.clone(),
+            server_name: self.server_name.clone(),
+            serve: self.tls.as_ref().map(serve),
+        }
+    }
+}
+
 impl ProxyFile {
     /// A file with nothing in it.
     pub fn empty() -> ProxyFile {
@@ -169,6 +217,7 @@ impl ProxyFile {
                 listen: config.listen.clone(),
                 upstream: config.upstream.clone(),
                 enabled: false,
+                security: config.security(),
             };
             let seen = proxies.create(wanted)?;
             for rule in &config.rules {
@@ -195,11 +244,9 @@ pub fn read(text: &str) -> Result<ProxyFile, Vec<Diagnostic>> {
             |_, _, _| {},
         )?;
         let proxies = proxies.proxies.into_iter();
-        let of = |one: Listed| ProxyConfig {
-            name: one.name,
-            listen: one.listen.unwrap_or_else(anywhere),
-            upstream: one.upstream,
-            rules: Vec::new(),
+        let of = |one: Listed| {
+            let listen = one.listen.unwrap_or_else(anywhere);
+            ProxyConfig::plain(&one.name, &listen, &one.upstream)
         };
         let on = proxies.filter(|one| one.enabled != Some(false)).map(of);
         return Ok(ProxyFile {
@@ -262,10 +309,7 @@ pub fn schema() -> serde_json::Value {
 
 /// Whether this is a service that a proxy can lead to.
 pub fn is_service(text: &str) -> bool {
-    let address = text
-        .strip_prefix(HTTP)
-        .map_or(text, |rest| rest.trim_end_matches('/'));
-    is_address(address) || text.parse::<Pace>().is_ok()
+    is_address(&address(text)) || text.parse::<Pace>().is_ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One connection: two sockets and a session between them. Knows when it is over, and what it waits for.
 
 use super::ends::{End, Ends, Fate, Side};
+use super::secure::{Absorbed, RECEIVED_MAX, SEALED_MAX};
 use super::session::Session;
 use crate::proxy::Proxy;
 use crate::record::What;
@@ -17,8 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How long the service may take to accept, in nanoseconds.
+/// How long the service may take to accept, and then for its TLS, in nanoseconds.
 const CONNECT_MAX: Nanos = 10_000_000_000;
+/// So often a socket with TLS is read in a row before others are served again.
+const SEALED_READS: usize = 16;
 /// How long a client whose connection we closed may take to close its own end, in nanoseconds. Closing at once would
 /// reset it, and the last bytes would be lost.
 const LINGER_MAX: Nanos = 1_000_000_000;
@@ -27,7 +30,14 @@ const LINGER_MAX: Nanos = 1_000_000_000;
 enum Service {
     Unasked,
     Resolving,
-    Connecting { rest: Vec<SocketAddr>, until: Nanos },
+    Connecting {
+        rest: Vec<SocketAddr>,
+        until: Nanos,
+    },
+    /// Its TLS is being agreed upon.
+    Securing {
+        until: Nanos,
+    },
     Connected,
 }
 
@@ -71,6 +81,15 @@ impl Connection {
         let version = proxy.version();
         let mut ends = Ends::new(proxy, number);
         ends.client.set_socket(client, true);
+        match ends.proxy.secured.to_client() {
+            None => {}
+            Some(Ok(tls)) => ends.client.secure(tls.into()),
+            Some(Err(error)) => {
+                let because = format!("TLS could not begin: {error}");
+                ends.record(What::Refused { because });
+                ends.reset();
+            }
+        }
         Connection {
             ends,
             key: 0,
@@ -129,6 +148,9 @@ impl Connection {
             self.registered[1] = EventFlags::empty();
             self.next_address(Errno::TIMEDOUT.into(), now);
         }
+        if matches!(self.service, Service::Securing { until } if until <= now) {
+            self.refused(Side::Server, true, "it took longer than 10 s", now);
+        }
     }
 
     fn read(&mut self, side: Side, now: Nanos, scratch: &mut [u8]) {
@@ -143,34 +165,112 @@ impl Connection {
         let Some(fd) = self.ends.end_of(side).fd() else {
             return;
         };
+        if self.ends.end_of(side).is_secured() && !closing {
+            return self.read_sealed(side, now, scratch);
+        }
         match rustix::io::read(fd, &mut scratch[..room]) {
-            Ok(0) => {
-                self.ends.end(side).has_ended = true;
-                self.left |= side == Side::Client && !closing && !self.ends.client.is_finishing();
-                if !closing {
-                    self.session.ended(side, now, &mut self.ends);
-                }
-            }
+            Ok(0) => self.ended(side, now),
             Ok(_) if closing => {}
-            Ok(count) => {
-                let counters = &self.ends.proxy.counters;
-                let counter = match side {
-                    Side::Client => &counters.received_up,
-                    Side::Server => &counters.received_down,
-                };
-                counter.fetch_add(count as u64, Ordering::Relaxed);
-                self.read[index(side)] += count as u64;
-                if side == Side::Client {
-                    self.ends.asked(&scratch[..count]);
-                }
-                self.session
-                    .data(side, &scratch[..count], now, &mut self.ends);
-            }
+            Ok(count) => self.came(side, &scratch[..count], now),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => {
                 self.left |= side == Side::Client && !closing;
                 self.peer_lost();
             }
+        }
+    }
+
+    /// One side sends no more.
+    fn ended(&mut self, side: Side, now: Nanos) {
+        let closing = self.ends.fate != Fate::Lives;
+        self.ends.end(side).has_ended = true;
+        self.left |= side == Side::Client && !closing && !self.ends.client.is_finishing();
+        if !closing {
+            self.session.ended(side, now, &mut self.ends);
+        }
+    }
+
+    /// Plain bytes have come from one side.
+    fn came(&mut self, side: Side, bytes: &[u8], now: Nanos) {
+        let counters = &self.ends.proxy.counters;
+        let counter = match side {
+            Side::Client => &counters.received_up,
+            Side::Server => &counters.received_down,
+        };
+        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.read[index(side)] += bytes.len() as u64;
+        if side == Side::Client {
+            self.ends.asked(bytes);
+        }
+        self.session.data(side, bytes, now, &mut self.ends);
+    }
+
+    /// The same from a socket that carries TLS.
+    fn read_sealed(&mut self, side: Side, now: Nanos, scratch: &mut [u8]) {
+        for _ in 0..SEALED_READS {
+            if !self.ends.end_of(side).reads() || self.ends.fate != Fate::Lives {
+                return;
+            }
+            let was_handshaking = self.ends.end_of(side).is_handshaking();
+            let absorbed = self.ends.end(side).absorb();
+            match absorbed {
+                Absorbed::Nothing => return,
+                Absorbed::Lost => {
+                    self.left |= side == Side::Client;
+                    return self.peer_lost();
+                }
+                Absorbed::Refused(because) => {
+                    return self.refused(side, was_handshaking, &because, now);
+                }
+                Absorbed::Ended if was_handshaking => {
+                    return self.refused(side, true, "it ended before TLS was agreed upon", now);
+                }
+                Absorbed::Some | Absorbed::Ended => {}
+            }
+            // Words of TLS itself, and what waited until it was agreed upon.
+            self.ends.end(side).flush();
+            if side == Side::Server && !self.ends.server.is_handshaking() {
+                self.service = Service::Connected;
+            }
+            self.unseal(side, now, scratch);
+        }
+    }
+
+    /// Takes the plain bytes for which there is room, and then the end.
+    fn unseal(&mut self, side: Side, now: Nanos, scratch: &mut [u8]) {
+        while self.ends.end_of(side).pending() > 0 && self.ends.fate == Fate::Lives {
+            let room = self.room(side).min(scratch.len());
+            let count = self.ends.end(side).take(&mut scratch[..room]);
+            if count == 0 {
+                return;
+            }
+            self.came(side, &scratch[..count], now);
+        }
+        let end = self.ends.end_of(side);
+        if let Some(orderly) = end.ending().filter(|_| !end.has_ended) {
+            self.ends.end(side.other()).is_torn = !orderly;
+            self.ended(side, now);
+        }
+    }
+
+    /// The TLS of one side cannot be used.
+    fn refused(&mut self, side: Side, was_handshaking: bool, because: &str, now: Nanos) {
+        match side {
+            Side::Server if was_handshaking => {
+                self.ends.server.drop_socket();
+                self.registered[1] = EventFlags::empty();
+                let because = format!("its TLS was refused: {because}");
+                self.service = Service::Unasked;
+                self.session.failed(&because, true, now, &mut self.ends);
+            }
+            Side::Client if was_handshaking => {
+                let because = format!("a client's TLS was refused: {because}");
+                self.ends.record(What::Refused { because });
+                self.ends.client.give_up();
+                self.ends.client.give_up();
+                self.ends.close();
+            }
+            _ => self.peer_lost(),
         }
     }
 
@@ -181,8 +281,10 @@ impl Connection {
     }
 
     fn room(&self, side: Side) -> usize {
-        self.session
-            .room(side, self.ends.end_of(side.other()).waiting())
+        let (from, to) = (self.ends.end_of(side), self.ends.end_of(side.other()));
+        let received = if from.is_secured() { RECEIVED_MAX } else { 0 };
+        let sealed = if to.is_secured() { SEALED_MAX } else { 0 };
+        self.session.room(side, to.waiting(), received + sealed)
     }
 
     /// The name of the service was resolved, or could not be.
@@ -207,7 +309,7 @@ impl Connection {
 
     fn unreachable(&mut self, because: &str, now: Nanos) {
         self.service = Service::Unasked;
-        self.session.failed(because, now, &mut self.ends);
+        self.session.failed(because, false, now, &mut self.ends);
     }
 
     /// Tries the next address, or gives up because of what happened with the last.
@@ -232,8 +334,18 @@ impl Connection {
         };
         match outcome {
             Ok(()) if flags.contains(EventFlags::OUT) => {
-                self.service = Service::Connected;
                 self.ends.server.opened();
+                self.service = match self.ends.proxy.secured.to_service() {
+                    None => Service::Connected,
+                    Some(Ok(tls)) => {
+                        self.ends.server.secure(tls.into());
+                        let until = now.saturating_add(CONNECT_MAX);
+                        Service::Securing { until }
+                    }
+                    Some(Err(error)) => {
+                        return self.refused(Side::Server, true, &error.to_string(), now);
+                    }
+                };
                 self.ends.server.flush();
             }
             Ok(()) => {}
@@ -245,11 +357,23 @@ impl Connection {
         }
     }
 
+    /// What was unsealed and found no room finds some now.
+    fn unseal_rest(&mut self, now: Nanos) {
+        for side in [Side::Client, Side::Server] {
+            let end = self.ends.end_of(side);
+            if end.pending() > 0 || end.ending().is_some() && !end.has_ended {
+                let mut scratch = [0; 4096];
+                self.unseal(side, now, &mut scratch);
+            }
+        }
+    }
+
     /// Decides what comes next, and tells the poller what it waits for.
     pub(super) fn settle(&mut self, poller: &OwnedFd, now: Nanos) -> io::Result<Next> {
         if self.ends.client.broken.is_some() || self.ends.server.broken.is_some() {
             self.peer_lost();
         }
+        self.unseal_rest(now);
         match self.ends.fate {
             Fate::Resets => {
                 self.abort();
@@ -281,7 +405,7 @@ impl Connection {
     /// When it wants to be looked at.
     pub(super) fn due(&self) -> Nanos {
         let connecting = match self.service {
-            Service::Connecting { until, .. } => until,
+            Service::Connecting { until, .. } | Service::Securing { until } => until,
             _ => NEVER,
         };
         let session = match self.ends.fate {
@@ -295,7 +419,8 @@ impl Connection {
         let end: &End = self.ends.end_of(side);
         let Some(fd) = end.fd() else { return Ok(()) };
         let mut wanted = EventFlags::empty();
-        let reads = self.ends.fate != Fate::Lives || self.room(side) > 0;
+        let lives = self.ends.fate == Fate::Lives;
+        let reads = !lives || end.reads() && (self.room(side) > 0 || end.is_handshaking());
         if !end.has_ended && reads && end.is_open() {
             wanted |= EventFlags::IN;
         }

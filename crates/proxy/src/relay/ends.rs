@@ -3,6 +3,7 @@
 //! Invariant: bytes that a socket does not take are kept, in order, and counted, so that nobody reads more than fits.
 
 use super::outbox::{OFFERED, Outbox};
+use super::secure::{Absorbed, Tls};
 use crate::proxy::Proxy;
 use crate::record::{What, unix_ns};
 use crate::watch::Eye;
@@ -37,6 +38,10 @@ pub(crate) struct End {
     /// Whether the socket takes bytes (the service's: after the connection is made).
     is_open: bool,
     out: Outbox,
+    /// What is said on the socket is sealed.
+    tls: Option<Box<Tls>>,
+    /// The other end's peer has ended without saying so in TLS: ours is not told otherwise.
+    pub(crate) is_torn: bool,
     /// The peer sends no more.
     pub(crate) has_ended: bool,
     /// We send no more once all is out.
@@ -64,6 +69,59 @@ impl End {
         self.is_open
     }
 
+    /// From here on the socket carries TLS.
+    pub(super) fn secure(&mut self, connection: rustls::Connection) {
+        self.tls = Some(Box::new(Tls::new(connection)));
+    }
+
+    pub(super) fn is_secured(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether its TLS is not agreed upon yet.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls
+            .as_ref()
+            .is_some_and(|tls| tls.is_handshaking() && !tls.is_refused())
+    }
+
+    /// Reads a part of what the socket has.
+    pub(super) fn absorb(&mut self) -> Absorbed {
+        match (&mut self.tls, &self.socket) {
+            (Some(tls), Some(socket)) => tls.absorb(socket.as_fd()),
+            _ => Absorbed::Nothing,
+        }
+    }
+
+    /// Plain bytes that were read and not taken.
+    pub(super) fn pending(&self) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.pending())
+    }
+
+    pub(super) fn take(&mut self, into: &mut [u8]) -> usize {
+        self.tls.as_mut().map_or(0, |tls| tls.take(into))
+    }
+
+    /// How the peer has ended its TLS, once all was taken: whether it said so.
+    pub(super) fn ending(&self) -> Option<bool> {
+        self.tls
+            .as_ref()
+            .filter(|tls| tls.pending() == 0)
+            .and_then(|tls| tls.ending)
+    }
+
+    /// Whether the socket is to be read.
+    pub(super) fn reads(&self) -> bool {
+        self.tls
+            .as_ref()
+            .is_none_or(|tls| tls.pending() == 0 && tls.ending.is_none())
+    }
+
+    /// Nothing that waits can be said to a peer whose TLS was refused.
+    pub(super) fn give_up(&mut self) {
+        self.out = Outbox::default();
+    }
+
     /// Closes the socket. What waits is kept for the next one.
     pub(crate) fn drop_socket(&mut self) {
         self.socket = None;
@@ -85,7 +143,11 @@ impl End {
     }
 
     pub(crate) fn wants_to_write(&self) -> bool {
-        self.is_open && self.broken.is_none() && !self.out.is_empty()
+        let waits = match &self.tls {
+            Some(tls) => tls.wants_to_write() || !tls.is_handshaking() && !self.out.is_empty(),
+            None => !self.out.is_empty(),
+        };
+        self.is_open && self.broken.is_none() && waits
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -95,6 +157,13 @@ impl End {
     /// Sends now what the socket takes, and keeps the rest.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         if self.finishing || self.broken.is_some() {
+            return;
+        }
+        if let Some(tls) = &self.tls {
+            if !tls.is_refused() {
+                self.out.push(bytes);
+                self.flush_sealed();
+            }
             return;
         }
         let sent = if self.out.is_empty() {
@@ -129,6 +198,10 @@ impl End {
 
     /// Sends what was kept.
     pub(crate) fn flush(&mut self) {
+        if self.tls.is_some() {
+            self.flush_sealed();
+            return self.shut();
+        }
         while !self.out.is_empty() && self.broken.is_none() {
             let out = std::mem::take(&mut self.out);
             let mut slices = [IoSlice::new(&[]); OFFERED];
@@ -146,6 +219,36 @@ impl End {
         self.shut();
     }
 
+    /// Seals what was kept, a record at a time, as far as the socket takes it.
+    fn flush_sealed(&mut self) {
+        let (Some(tls), Some(socket)) = (&mut self.tls, &self.socket) else {
+            return;
+        };
+        if !self.is_open || self.broken.is_some() {
+            return;
+        }
+        loop {
+            match tls.flush(socket.as_fd()) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    self.broken = Some(error);
+                    return;
+                }
+            }
+            if self.out.is_empty() || tls.is_handshaking() {
+                return;
+            }
+            let mut slices = [IoSlice::new(&[]); OFFERED];
+            self.out.offer(&mut slices);
+            let sealed = tls.seal(&slices[0]);
+            self.out.took(sealed);
+            if sealed == 0 {
+                return;
+            }
+        }
+    }
+
     /// No more is sent after what is kept.
     pub(crate) fn finish(&mut self) {
         self.finishing = true;
@@ -155,6 +258,24 @@ impl End {
     fn shut(&mut self) {
         if !self.finishing || self.finished || !self.out.is_empty() || !self.is_open {
             return;
+        }
+        if let Some(tls) = self.tls.as_mut().filter(|tls| !tls.is_refused()) {
+            if tls.is_handshaking() {
+                return;
+            }
+            if !self.is_torn {
+                tls.say_end();
+            }
+            let sent = self
+                .socket
+                .as_ref()
+                .map_or(Ok(true), |socket| tls.flush(socket.as_fd()));
+            match sent {
+                Ok(true) => {}
+                // The socket takes no more: the end follows when it does.
+                Ok(false) => return,
+                Err(error) => self.broken = Some(error),
+            }
         }
         self.finished = true;
         if let Some(socket) = &self.socket

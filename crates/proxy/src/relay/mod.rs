@@ -1,12 +1,13 @@
 //! Carries bytes between clients and services: a few threads, each with an epoll of its own.
 
 pub(crate) use ends::{Ends, Fate, Side};
-pub(crate) use session::Session;
+pub(crate) use session::{Session, left};
 
 mod connection;
 mod ends;
 mod outbox;
 mod resolve;
+mod secure;
 mod session;
 mod timer;
 mod worker;

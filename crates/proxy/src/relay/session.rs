@@ -2,9 +2,15 @@
 
 use super::ends::{Ends, Side};
 use crate::record::What;
-use crate::stream::{Nanos, Pipe, Rule, Sink, Way};
+use crate::stream::{HELD_MAX, Nanos, Pipe, Rule, Sink, Way};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// What is left of the room of a direction in which so much is kept.
+pub(crate) fn left(kept: usize, reserved: usize) -> usize {
+    let reserved = if kept == 0 { 0 } else { reserved };
+    HELD_MAX.saturating_sub(kept).saturating_sub(reserved)
+}
 
 /// One connection's state. Opens no socket, and decides by the time it is given; only dates that are written out come
 /// from the wall clock.
@@ -15,16 +21,17 @@ pub(crate) trait Session: Send {
     fn data(&mut self, side: Side, bytes: &[u8], now: Nanos, ends: &mut Ends);
     /// One side sends no more.
     fn ended(&mut self, side: Side, now: Nanos, ends: &mut Ends);
-    /// The service could not be reached.
-    fn failed(&mut self, because: &str, now: Nanos, ends: &mut Ends);
+    /// The service could not be reached; or it answered, and its TLS was refused.
+    fn failed(&mut self, because: &str, answered: bool, now: Nanos, ends: &mut Ends);
     /// The proxy's rules have changed.
     fn changed(&mut self, now: Nanos, ends: &mut Ends);
     /// The time given by [`Session::due`] has come.
     fn poll(&mut self, now: Nanos, ends: &mut Ends);
     /// When it wants to be polled.
     fn due(&self) -> Nanos;
-    /// How many bytes it takes from a side now, given what the other side has not taken yet.
-    fn room(&self, side: Side, waiting: usize) -> usize;
+    /// How many bytes it takes from a side now, given what the other side has not taken yet, and how much memory is needed
+    /// for something else as soon as anything is kept.
+    fn room(&self, side: Side, waiting: usize, reserved: usize) -> usize;
 }
 
 /// Bytes as they are: a pipe for each direction.
@@ -72,7 +79,7 @@ impl Session for Plain {
         self.with(side, ends, |pipe, sink| pipe.end(now, sink));
     }
 
-    fn failed(&mut self, because: &str, _: Nanos, ends: &mut Ends) {
+    fn failed(&mut self, because: &str, _: bool, _: Nanos, ends: &mut Ends) {
         ends.record(What::Unreachable {
             because: because.to_owned(),
         });
@@ -97,12 +104,12 @@ impl Session for Plain {
         self.up.next_due().min(self.down.next_due())
     }
 
-    fn room(&self, side: Side, waiting: usize) -> usize {
+    fn room(&self, side: Side, waiting: usize, reserved: usize) -> usize {
         let pipe = match side {
             Side::Client => &self.up,
             Side::Server => &self.down,
         };
-        pipe.room().saturating_sub(waiting)
+        left(HELD_MAX - pipe.room() + waiting, reserved)
     }
 }
 

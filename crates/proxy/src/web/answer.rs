@@ -117,7 +117,7 @@ fn date(seconds: u64) -> String {
 }
 
 /// Year, month and day of the `days`-th day after 1970-01-01: years are counted from March, so that leap days come last.
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;

@@ -243,7 +243,7 @@ impl Mocked {
         loop {
             let asked = ends.server.drain();
             self.service.hear(&asked, now);
-            let room = self.web.room(Side::Server, ends.client.waiting());
+            let room = self.web.room(Side::Server, ends.client.waiting(), 0);
             self.again = if room == 0 {
                 now.saturating_add(AGAIN)
             } else {
@@ -281,8 +281,8 @@ impl Session for Mocked {
         self.settle(now, ends);
     }
 
-    fn failed(&mut self, because: &str, now: Nanos, ends: &mut Ends) {
-        self.web.failed(because, now, ends);
+    fn failed(&mut self, because: &str, answered: bool, now: Nanos, ends: &mut Ends) {
+        self.web.failed(because, answered, now, ends);
     }
 
     fn changed(&mut self, now: Nanos, ends: &mut Ends) {
@@ -301,8 +301,8 @@ impl Session for Mocked {
         own.min(self.web.due())
     }
 
-    fn room(&self, side: Side, waiting: usize) -> usize {
-        self.web.room(side, waiting).min(HELD_MAX)
+    fn room(&self, side: Side, waiting: usize, reserved: usize) -> usize {
+        self.web.room(side, waiting, reserved).min(HELD_MAX)
     }
 }
 

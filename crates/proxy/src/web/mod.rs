@@ -12,6 +12,7 @@ mod session;
 mod tests;
 mod timeline;
 
+pub(crate) use answer::civil;
 pub(crate) use mock::{Mocked, Pace};
 pub use rule::{Cut, Damage, Framing, Speech, UsageSays, WebFault, WebRule, When};
 pub(crate) use session::Web;

@@ -63,7 +63,9 @@ impl Meaning<'_> {
             .trim_end_matches('/')
             .rsplit_once(':')
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-        if upstream == "mock" || upstream.starts_with("mock:") || has_port {
+        let secured = upstream.strip_prefix("https://").unwrap_or_default();
+        let is_secured = !secured.is_empty() && !secured.contains(['/', ' ', '@']);
+        if is_secured || upstream == "mock" || upstream.starts_with("mock:") || has_port {
             return;
         }
         self.value(
@@ -73,7 +75,7 @@ impl Meaning<'_> {
                 format!("`{}` is no service", short(upstream)),
             )
             .label("cannot be asked")
-            .help("write it like http://127.0.0.1:8000, or `mock`"),
+            .help("write it like http://127.0.0.1:8000, https://example.org, or `mock`"),
         );
     }
 

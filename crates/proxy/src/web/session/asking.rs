@@ -220,8 +220,15 @@ impl Web {
             // We have said already that it may go on.
             without.push("expect");
         }
-        match without.iter().any(|name| head.get(name).is_some()) {
-            true => ends.send(Side::Server, &head.with(&without, &[])),
+        let authority = ends.proxy.authority.clone();
+        let mut added = Vec::new();
+        if let Some(authority) = &authority {
+            // A service in TLS mostly stands behind others that go by its name.
+            without.push("host");
+            added.push(("host", authority.as_str()));
+        }
+        match !added.is_empty() || without.iter().any(|name| head.get(name).is_some()) {
+            true => ends.send(Side::Server, &head.with(&without, &added)),
             false => ends.send(Side::Server, head.raw()),
         }
         ends.send(Side::Server, raw);
@@ -237,6 +244,18 @@ impl Web {
         ends.record(What::Unmatched {
             because: "the client sent what is no HTTP/1 request".into(),
         });
+        self.timeline.close(now, ends);
+        self.answering = Answering::Ours;
+        self.asking = Asking::Done;
+        self.inbox.clear();
+    }
+
+    /// The service's TLS was refused: the client gets a gateway's answer, and the connection ends.
+    pub(super) fn not_trusted(&mut self, now: Nanos, ends: &mut Ends) {
+        let answer = Answer::error(self.exchange.api, 502, "none");
+        let (head, content) = answer.written(false, &self.exchange.method);
+        self.timeline.bytes(&head, now, ends);
+        self.timeline.bytes(content, now, ends);
         self.timeline.close(now, ends);
         self.answering = Answering::Ours;
         self.asking = Asking::Done;

@@ -12,8 +12,8 @@ use super::rule::{Framing, WebFault, WebRule};
 use super::timeline::{KEPT, Timeline, Writer};
 use crate::http::{Body, Head};
 use crate::record::What;
-use crate::relay::{Ends, Session, Side};
-use crate::stream::{HELD_MAX, NEVER, Nanos};
+use crate::relay::{Ends, Session, Side, left};
+use crate::stream::{NEVER, Nanos};
 use squall_llm::Api;
 use std::sync::Arc;
 
@@ -142,9 +142,9 @@ impl Web {
 
     /// How much of a changed stream it takes now. An event that is not whole may take all the room there is: it can only
     /// leave when more of it comes.
-    fn room_of(&self, events: &Events, waiting: usize) -> usize {
+    fn room_of(&self, events: &Events, waiting: usize, reserved: usize) -> usize {
         let out = self.timeline.held() + waiting;
-        let left = CHANGED_MAX.saturating_sub(out + events.held());
+        let left = CHANGED_MAX.saturating_sub(out + events.held() + reserved);
         let left = if out == 0 { left.max(PORTION) } else { left };
         let bytewise = |rule: &Arc<WebRule>| {
             let how = Framing::Bytewise;
@@ -216,11 +216,16 @@ impl Session for Web {
         ends.server.finish();
     }
 
-    fn failed(&mut self, because: &str, _: Nanos, ends: &mut Ends) {
+    fn failed(&mut self, because: &str, answered: bool, now: Nanos, ends: &mut Ends) {
         ends.record(What::Unreachable {
             because: because.to_owned(),
         });
-        ends.reset();
+        // A service that is not there has no answer. One that is not trusted would have had one.
+        let unanswered = matches!(&self.answering, Answering::Head(known) if known.is_empty());
+        match answered && unanswered {
+            true => self.not_trusted(now, ends),
+            false => ends.reset(),
+        }
     }
 
     fn changed(&mut self, now: Nanos, ends: &mut Ends) {
@@ -266,14 +271,14 @@ impl Session for Web {
         own.min(self.timeline.next_due())
     }
 
-    fn room(&self, side: Side, waiting: usize) -> usize {
+    fn room(&self, side: Side, waiting: usize, reserved: usize) -> usize {
         let held = match side {
             Side::Client => self.inbox.len(),
             Side::Server => match self.changing() {
-                Some(events) => return self.room_of(events, waiting),
+                Some(events) => return self.room_of(events, waiting, reserved),
                 None => self.timeline.held(),
             },
         };
-        HELD_MAX.saturating_sub(held).saturating_sub(waiting)
+        left(held + waiting, reserved)
     }
 }

@@ -24,7 +24,7 @@ fn what_a_stalled_stream_holds_is_bounded() {
     talk.chat(true);
     talk.server(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n");
     let mut sent = 0;
-    while talk.web.room(Side::Server, 0) > 0 {
+    while talk.web.room(Side::Server, 0, 0) > 0 {
         talk.server(token("xxxxxxxxxx").as_bytes());
         sent += 1;
         assert!(sent < 2000);
@@ -97,7 +97,7 @@ fn what_grows_on_its_way_is_bounded_too() {
     let stream = token("xxxxxxxxxx").repeat(1000);
     let mut rest = stream.as_bytes();
     loop {
-        let room = talk.web.room(Side::Server, talk.ends.client.waiting());
+        let room = talk.web.room(Side::Server, talk.ends.client.waiting(), 0);
         if room == 0 {
             break;
         }

@@ -32,6 +32,7 @@ fn talk(rules: Vec<WebRule>) -> Talk {
         7,
         &Lasting::default(),
         Recorder::none(),
+        crate::tls::Secured::default(),
     );
     proxy.set_rules(Vec::new(), rules.into_iter().map(Arc::new).collect());
     let mut ends = Ends::new(Arc::new(proxy), 0);
