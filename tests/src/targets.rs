@@ -93,7 +93,7 @@ pub fn recipe(kind: &str) -> anyhow::Result<&'static Recipe> {
 }
 
 /// Every recipe.
-pub static RECIPES: [Recipe; 28] = [
+pub static RECIPES: [Recipe; 32] = [
     Recipe {
         kind: "process-pause",
         prepare: a_process,
@@ -176,6 +176,10 @@ pub static RECIPES: [Recipe; 28] = [
     requests::MALFORMED,
     requests::ERROR,
     requests::TEXT,
+    requests::TOOL_CALL,
+    requests::STRUCTURE,
+    requests::VECTORS,
+    requests::DOCUMENTS,
 ];
 
 impl Prey {

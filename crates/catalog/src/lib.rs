@@ -92,6 +92,10 @@ faults! {
         llm_malformed::LlmMalformed,
         llm_error::LlmError,
         llm_text::LlmText,
+        llm_tool_call::LlmToolCall,
+        llm_structure::LlmStructure,
+        retrieval_vectors::RetrievalVectors,
+        retrieval_documents::RetrievalDocuments,
     }
 }
 

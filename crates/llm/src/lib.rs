@@ -6,6 +6,9 @@ pub mod edit;
 pub mod error;
 pub mod event;
 pub mod mock;
+pub mod retrieval;
 pub mod sse;
+pub mod tools;
+pub mod vectors;
 
 pub use api::Api;

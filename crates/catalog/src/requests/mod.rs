@@ -12,8 +12,12 @@ pub mod llm_error;
 pub mod llm_first_token;
 pub mod llm_malformed;
 pub mod llm_stall;
+pub mod llm_structure;
 pub mod llm_text;
 pub mod llm_token_delay;
+pub mod llm_tool_call;
+pub mod retrieval_documents;
+pub mod retrieval_vectors;
 
 use serde::Serialize;
 use squall_model::syntax::ConfigProblem;

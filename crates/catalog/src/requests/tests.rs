@@ -42,7 +42,7 @@ fn each_fault_has_the_keys_of_the_proxys_own() {
         let theirs = theirs["properties"].as_object().unwrap_or(&empty);
         assert_eq!(&ours, theirs, "{}", info.kind);
     }
-    assert!(seen >= 12, "{seen}");
+    assert!(seen >= 16, "{seen}");
 }
 
 #[test]

@@ -89,10 +89,10 @@ pub struct RuleConfig {
     /// What the probability is drawn for: each connection unless given. Chunks only for stream-latency and stream-corrupt.
     #[serde(default)]
     pub per: PerConfig,
-    /// Which requests it acts on: all unless given. For faults `http-*` and `llm-*`.
+    /// Which requests it acts on: all unless given. For faults of requests: `http-*`, `llm-*`, `retrieval-*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<When>,
-    /// What it does: a fault `stream-*` of the bytes, or, where the upstream is `http://…`, `http-*` or `llm-*`.
+    /// What it does: a fault `stream-*` of the bytes, or, where the upstream is `http://…`, `https://…` or `mock`, of requests and answers (`http-*`, `llm-*`, `retrieval-*`).
     pub fault: FaultConfig,
 }
 

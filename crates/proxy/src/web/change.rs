@@ -1,21 +1,22 @@
 //! An answer on its way through, changed event by event or as a whole.
 
 use super::matching::Key;
-use super::rule::{Cut, Damage, Framing, Speech, UsageSays, WebFault, WebRule};
+use super::rule::{Cut, Damage, Framing, Speech, StructureWrong, UsageSays, WebFault, WebRule};
 use super::timeline::Writer;
+use super::whole;
 use crate::stream::{NEVER, Nanos};
-use serde_json::Value;
 use squall_llm::edit::{self, Usage};
 use squall_llm::event::{Event, Kind};
 use squall_llm::sse::{Piece, Splitter};
+use squall_llm::tools::{self, Started};
 use squall_llm::{Api, error, sse};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The longest answer that is changed as a whole, in bytes. A longer one passes as it is.
 pub(super) const WHOLE_MAX: usize = 1024 * 1024;
-const GARBAGE: &str = " xq#zv 0x7f vvqj &nbsp; lorem-- ]]";
-const REFUSAL: &str = "I'm sorry, but I can't help with that.";
+pub(super) const GARBAGE: &str = " xq#zv 0x7f vvqj &nbsp; lorem-- ]]";
+pub(super) const REFUSAL: &str = "I'm sorry, but I can't help with that.";
 
 /// How a body is changed.
 #[derive(Debug)]
@@ -54,6 +55,10 @@ pub(super) struct Events {
     late: Option<(Vec<u8>, u64, Arc<WebRule>)>,
     /// The first token's text (for repetition).
     first: Option<String>,
+    /// Whether the first of the answer's text has come.
+    is_begun: bool,
+    /// Whether a tool call has begun, and nothing of its arguments has come.
+    call: Started,
     /// When the next comment leaves, and how often one does.
     beats: Option<(Nanos, Nanos)>,
     /// Nothing more passes.
@@ -62,7 +67,7 @@ pub(super) struct Events {
     told: Vec<Arc<WebRule>>,
 }
 
-fn usage(says: UsageSays) -> Usage {
+pub(super) fn usage(says: UsageSays) -> Usage {
     match says {
         UsageSays::Absent => Usage::Absent,
         UsageSays::Zero => Usage::Zero,
@@ -82,6 +87,8 @@ impl Events {
             count: 0,
             late: None,
             first: None,
+            is_begun: false,
+            call: Started::default(),
             beats: None,
             over: false,
             told: Vec::new(),
@@ -181,6 +188,7 @@ impl Events {
                 self.fire(&rule, place, unit, writer);
             }
         }
+        self.is_begun |= event.text(self.api).is_some();
         self.write(turn, is_token, writer);
     }
 
@@ -302,9 +310,19 @@ impl Events {
                 Some(None) => turn.gone = true,
                 None => return false,
             },
+            WebFault::LlmStructure { how } => match self.structured(*how, event) {
+                Some(bytes) => turn.bytes = bytes,
+                None => return false,
+            },
             _ => return false,
         }
         true
+    }
+
+    /// The first token of structured output, so that all of it violates its schema.
+    fn structured(&self, how: StructureWrong, event: &Event) -> Option<Vec<u8>> {
+        let text = event.text(self.api).filter(|_| !self.is_begun)?;
+        event.with_text(self.api, &tools::begun(text, whole::structure(how))?)
     }
 
     /// What a token becomes under `llm-text`: other bytes, nothing, or (none) itself.
@@ -333,6 +351,10 @@ impl Events {
             WebFault::LlmUsage { says } => event.changed(|value| edit::usage(value, usage(*says))),
             WebFault::LlmFinishReason { value } => event.changed(|told| edit::finish(told, value)),
             WebFault::LlmModel { value } => event.changed(|told| edit::model(told, value)),
+            WebFault::LlmToolCall { how } => {
+                let (api, started) = (self.api, &mut self.call);
+                event.changed(|told| tools::call(told, api, whole::call(*how), started))
+            }
             WebFault::LlmFraming { how } => Some(framed(&turn.bytes, event, *how, self.count)),
             WebFault::LlmKeepAliveOnly { every } => {
                 turn.gone = true;
@@ -401,46 +423,4 @@ fn damaged(event: &Event, bytes: &[u8], how: Damage) -> Vec<u8> {
             bytes
         }
     }
-}
-
-/// Changes a whole answer. The rules that acted.
-pub(super) fn whole(body: &mut Vec<u8>, rules: &[Arc<WebRule>], api: Api) -> Vec<Arc<WebRule>> {
-    let Ok(mut value) = serde_json::from_slice::<Value>(body) else {
-        return Vec::new();
-    };
-    let mut acted = Vec::new();
-    for rule in rules {
-        let done = match &rule.fault {
-            WebFault::LlmUsage { says } => edit::usage(&mut value, usage(*says)),
-            WebFault::LlmFinishReason { value: reason } => edit::finish(&mut value, reason),
-            WebFault::LlmModel { value: model } => edit::model(&mut value, model),
-            WebFault::LlmText { says } => speak(&mut value, says),
-            _ => false,
-        };
-        if done {
-            acted.push(rule.clone());
-        }
-    }
-    if !acted.is_empty() && api != Api::Other {
-        *body = value.to_string().into_bytes();
-        return acted;
-    }
-    Vec::new()
-}
-
-fn speak(value: &mut Value, says: &Speech) -> bool {
-    let Some(text) = edit::text_of(value).map(str::to_owned) else {
-        return false;
-    };
-    let text = match says {
-        Speech::Empty => String::new(),
-        Speech::Garbage => GARBAGE.repeat(3),
-        Speech::Repeat => {
-            let first = text.split_inclusive(' ').next().unwrap_or_default();
-            first.repeat(50)
-        }
-        Speech::Refusal => REFUSAL.to_owned(),
-        Speech::Also(words) => format!("{words}{text}"),
-    };
-    edit::text(value, &text)
 }

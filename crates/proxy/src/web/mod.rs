@@ -11,8 +11,12 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod whole;
 
 pub(crate) use answer::civil;
 pub(crate) use mock::{Mocked, Pace};
-pub use rule::{Cut, Damage, Framing, Speech, UsageSays, WebFault, WebRule, When};
+pub use rule::{
+    CallWrong, Cut, Damage, Finds, Framing, Speech, StructureWrong, UsageSays, VectorsWrong,
+    WebFault, WebRule, When,
+};
 pub(crate) use session::Web;

@@ -214,6 +214,86 @@ pub enum WebFault {
         /// What.
         says: Speech,
     },
+    /// Tool calls are wrong.
+    #[serde(rename_all = "kebab-case")]
+    LlmToolCall {
+        /// How.
+        how: CallWrong,
+    },
+    /// Structured output violates its schema.
+    #[serde(rename_all = "kebab-case")]
+    LlmStructure {
+        /// How.
+        how: StructureWrong,
+    },
+    /// Embeddings are wrong. Acts on whole answers in OpenAI's shape, with lists of numbers and with base64.
+    #[serde(rename_all = "kebab-case")]
+    RetrievalVectors {
+        /// How.
+        how: VectorsWrong,
+    },
+    /// A vector store finds other documents. Acts on answers in Chroma's and in Qdrant's shape.
+    #[serde(rename_all = "kebab-case")]
+    RetrievalDocuments {
+        /// Which.
+        finds: Finds,
+    },
+}
+
+/// What is wrong with a tool call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallWrong {
+    /// It names a tool that was not offered, `squall_unknown_tool`.
+    UnknownTool,
+    /// Its arguments are no JSON.
+    BrokenArguments,
+}
+
+/// What is wrong with structured output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StructureWrong {
+    /// It has a key more, `squall_unexpected`.
+    ExtraKey,
+    /// Words stand before it.
+    Prose,
+    /// Its first key is missing; in whole answers alone.
+    MissingKey,
+    /// Its first value is of another type; in whole answers alone.
+    WrongType,
+}
+
+/// What is wrong with embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum VectorsWrong {
+    /// They have half their numbers.
+    Shorter,
+    /// They have their numbers twice.
+    Longer,
+    /// Their numbers are zero.
+    Zero,
+    /// Their first number is NaN; in lists it is written as Python's services do, which is no JSON.
+    Nan,
+    /// Each text has the vector of the next one. The only one has its numbers reversed.
+    Permuted,
+}
+
+/// What a vector store finds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finds {
+    /// Nothing.
+    Nothing,
+    /// Half as much, rounded down.
+    Fewer,
+    /// Texts that have nothing to do with the question, with their own scores and metadata.
+    Irrelevant,
+    /// What is so many years older, by the dates and times in its metadata.
+    Stale(u16),
+    /// A first document that begins with these words, marked `[squall-canary]`.
+    Poisoned(String),
 }
 
 /// How a stream is cut.
@@ -356,11 +436,15 @@ impl WebFault {
             WebFault::LlmModel { .. } => "llm-model",
             WebFault::LlmKeepAliveOnly { .. } => "llm-keep-alive-only",
             WebFault::LlmText { .. } => "llm-text",
+            WebFault::LlmToolCall { .. } => "llm-tool-call",
+            WebFault::LlmStructure { .. } => "llm-structure",
+            WebFault::RetrievalVectors { .. } => "retrieval-vectors",
+            WebFault::RetrievalDocuments { .. } => "retrieval-documents",
         }
     }
 
-    /// Whether it acts on what a model's service says, so that the answer must be read.
+    /// Whether it acts on what is said in HTTP, so that the answer must be read.
     pub(super) fn reads_content(&self) -> bool {
-        self.name().starts_with("llm-")
+        !self.name().starts_with("http-")
     }
 }

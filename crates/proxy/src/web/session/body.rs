@@ -5,9 +5,10 @@ use crate::http::{Body, Head};
 use crate::record::What;
 use crate::relay::Ends;
 use crate::stream::Nanos;
-use crate::web::change::{self, Change, Events, WHOLE_MAX};
+use crate::web::change::{Change, Events, WHOLE_MAX};
 use crate::web::rule::{Cut, WebFault, WebRule};
 use crate::web::timeline::{Writer, fired};
+use crate::web::whole;
 use squall_llm::Api;
 use std::sync::Arc;
 
@@ -211,7 +212,7 @@ impl Web {
         let read =
             framing.map(|mut body| body.take(rest, &mut |part| content.extend_from_slice(part)));
         let acted = match read {
-            Ok(Ok(_)) => change::whole(&mut content, rules, api),
+            Ok(Ok(_)) => whole::changed(&mut content, rules, api),
             _ => Vec::new(),
         };
         if acted.is_empty() {

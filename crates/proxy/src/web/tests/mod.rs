@@ -2,6 +2,7 @@
 
 mod bounds;
 mod choosing;
+mod content;
 mod heads;
 mod passing;
 mod streams;
