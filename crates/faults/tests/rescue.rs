@@ -265,12 +265,18 @@ fn a_probes_command_ends_with_its_controller_and_not_before() {
             signal(run.guard, "STOP");
         }
         run.controller.kill().unwrap();
-        if guard_dies {
-            signal(run.guard, "KILL");
-        }
         until("the end of the probe's command", || {
             probe.try_wait().unwrap()
         });
+        if guard_dies {
+            signal(run.guard, "KILL");
+            let both = [run.guard, run.agent];
+            until("the end of both", || {
+                both.iter().all(|one| state(*one).is_none()).then_some(())
+            });
+            // The agent may have ended before the guard did, and then its cgroup is the next command's.
+            squall_faults::recover::recover_run(&run.folder, false).unwrap();
+        }
         run.ends_with_nothing_left();
     }
 }
