@@ -30,7 +30,15 @@ impl Stage {
         let guard_was_inside = self.cause.act == Act::KillCgroup
             && matches!(self.cell.moment, Moment::Microseconds(_))
             && own(&self.squall.program).is_empty();
-        self.cause.removes_every_rescuer() || last_is_killed || guard_is_inside || guard_was_inside
+        // Or when the agent had ended, and the guard had only its own cgroup to leave.
+        let guard_was_last = kills(Who::Guard)
+            && matches!(self.cell.moment, Moment::Microseconds(_))
+            && own(&self.squall.program).is_empty();
+        self.cause.removes_every_rescuer()
+            || last_is_killed
+            || guard_is_inside
+            || guard_was_inside
+            || guard_was_last
     }
 
     /// Waits until the rescue is over; where nobody is left to rescue, lets the next command do it.

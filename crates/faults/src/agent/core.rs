@@ -239,7 +239,7 @@ impl<L: Injectable> Agent<L> {
         }
     }
 
-    fn hear_guard(&mut self) {
+    pub(super) fn hear_guard(&mut self) {
         while self.guard_alive {
             match wire::receive(&self.guard) {
                 Ok(Received::Nothing) => return,

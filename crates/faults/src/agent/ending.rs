@@ -117,7 +117,14 @@ impl<L: Injectable> Agent<L> {
             self.send(&FromAgent::Finished { outstanding });
         }
         self.control.flush()?;
-        Ok(self.control.queued() == 0 || self.control.ended() || undone.elapsed() > LAST_WORDS)
+        let over =
+            self.control.queued() == 0 || self.control.ended() || undone.elapsed() > LAST_WORDS;
+        if over {
+            // It may have died since; once we are gone, nobody else clears up after it.
+            self.hear_guard();
+            self.clear_after_guard();
+        }
+        Ok(over)
     }
 
     /// A guard that is dead has left its cgroup.
